@@ -1,0 +1,40 @@
+# Every command a person runs, by name. Needs Python >= 3.11 and make; everything else is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: install demo up test lint lock clean
+
+install: $(VENV)/.installed
+
+# The lock file carries hashes, so what is installed is what was tested; our own two packages come after, without an index.
+$(VENV)/.installed: requirements.lock setup.cfg client/setup.cfg
+	@$(PYTHON) -c 'import sys; sys.exit("Scorehouse needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e ./client -e .
+	@touch $@
+
+demo: install
+	$(BIN)/scorehouse demo $(ARGS)
+
+up: install
+	$(BIN)/scorehouse up $(ARGS)
+
+test: install
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Needs uv; run by whoever changes a dependency.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	    --no-emit-package scorehouse --no-emit-package scorehouse-client --custom-compile-command "make lock" -o requirements.lock requirements.in
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,49 @@
+"""The Flask application: one blueprint per resource, errors as problem details, tokens on every route but health."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as release_of
+
+from flask_openapi3 import Info, OpenAPI
+from pydantic import ValidationError
+
+import logs
+from api import auth, docs, health, jobs, models, predict, problems
+from api.completions import Completions
+from api.context import Context
+from api.tokens import Verifier
+from db.engine import create_engine
+from registry.store import ArtefactStore
+from settings import Settings, get_settings
+
+
+def create_app(settings: Settings | None = None) -> OpenAPI:
+    """The application of one process; connections and threads are made on first use, after gunicorn's fork."""
+    settings = settings or get_settings()
+    logs.configure(settings)
+    app = OpenAPI(
+        "scorehouse",
+        info=Info(title="Scorehouse", version=release_of("scorehouse")),
+        security_schemes={"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        responses={"default": problems.ProblemDocument},
+        validation_error_status=422,
+        validation_error_model=problems.ProblemDocument,
+        validation_error_callback=problems.from_validation,
+        doc_ui=False,
+    )
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]  # of Flask's default provider
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # as above
+    engine = create_engine(settings.resolved_database_url(), name="scorehouse-api", pool_size=settings.api_threads // 2)
+    app.extensions["scorehouse"] = Context(
+        settings,
+        engine,
+        ArtefactStore(settings.resolved_artefact_url()),
+        Completions(engine, settings.api_threads // 2),
+    )
+    app.register_error_handler(ValidationError, problems.from_validation)
+    problems.install(app)
+    auth.install(app, Verifier(settings))
+    for resource in (health, jobs, predict, models):
+        app.register_api(resource.blueprint)
+    docs.install(app)
+    return app

@@ -1,0 +1,48 @@
+"""Which scope each route needs. A route that declares nothing is for admins only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from flask import Flask, current_app, g, request
+
+from api.tokens import Caller, Verifier
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+PUBLIC = "public"
+
+
+def scope(name: str) -> Callable[[View], View]:
+    """Declare what a view needs: one of `tokens.SCOPES`, or PUBLIC. Stands below the route decorator."""
+
+    def mark(view: View) -> View:
+        view.required_scope = name  # type: ignore[attr-defined]  # functools.wraps carries it to the wrapped view
+        return view
+
+    return mark
+
+
+def required_scope(view: Callable[..., Any]) -> str:
+    return str(getattr(view, "required_scope", "admin"))
+
+
+def caller() -> Caller:
+    """Who sent the current request."""
+    found: Caller = g.caller
+    return found
+
+
+def install(app: Flask, verifier: Verifier) -> None:
+    """Check every request before anything of it is parsed."""
+
+    @app.before_request
+    def authenticate() -> None:
+        if request.endpoint is None:  # no such route, or not with this method: Flask answers that
+            return
+        needed = required_scope(current_app.view_functions[request.endpoint])
+        if needed == PUBLIC:
+            return
+        g.caller = verifier.verify(request.headers.get("Authorization"))
+        g.caller.require(needed)

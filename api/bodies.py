@@ -1,0 +1,123 @@
+"""The body of a request as blocks: raw or multipart, never held as a whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from flask import Request
+from werkzeug.exceptions import ClientDisconnected
+from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
+
+from errors import InvalidInput, Problem, ScorehouseError
+
+BLOCK_BYTES = 256 * 1024
+
+_MAX_FIELD_BYTES = 64 * 1024
+_MAX_PARTS = 50
+# How much of a refused body is read so that the client, which is still sending, gets to see the answer.
+_DRAIN_BYTES = 64 * 1024 * 1024
+_DRAIN_SECONDS = 2.0
+
+
+class Disconnected(ScorehouseError):
+    """The client went away in the middle of its body."""
+
+
+def blocks(request: Request) -> Iterator[bytes]:
+    """The raw body.
+
+    Raises:
+        Disconnected: while iterating.
+    """
+    stream = request.stream
+    while True:
+        try:
+            block = stream.read(BLOCK_BYTES)
+        except (ClientDisconnected, OSError) as exc:
+            raise Disconnected("the client disconnected before the end of the body") from exc
+        if not block:
+            return
+        yield block
+
+
+def drain(request: Request) -> None:
+    """Read some of what a refused client still sends: closing on unread data would reset its connection."""
+    left, deadline = _DRAIN_BYTES, time.monotonic() + _DRAIN_SECONDS
+    with suppress(Disconnected):
+        for block in blocks(request):
+            left -= len(block)
+            if left <= 0 or time.monotonic() > deadline:
+                return
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A file of a multipart body; use its blocks up before you ask for the next part."""
+
+    name: str
+    filename: str
+    blocks: Iterator[bytes]
+
+
+class Multipart:
+    """A multipart/form-data body, read once from front to back: fields come before the files that they describe."""
+
+    def __init__(self, request: Request) -> None:
+        boundary = request.mimetype_params.get("boundary")
+        if not boundary:
+            raise InvalidInput("the Content-Type multipart/form-data lacks its boundary; let your HTTP library set it")
+        self.fields: dict[str, str] = {}
+        self._decoder = MultipartDecoder(
+            boundary.encode("latin-1"), max_form_memory_size=_MAX_FIELD_BYTES * 16, max_parts=_MAX_PARTS
+        )
+        self._source = blocks(request)
+        self._pending: Field | File | None = None
+
+    def next_file(self) -> FilePart | None:
+        """Collect fields up to the next file, which is returned; None at the end of the body."""
+        while True:
+            event = self._event()
+            if isinstance(event, Epilogue):
+                return None
+            if isinstance(event, File):
+                return FilePart(event.name, event.filename, self._data())
+            if isinstance(event, Field):
+                self.fields[event.name] = self._field(event.name)
+
+    def _field(self, name: str) -> str:
+        value = b""
+        for block in self._data():
+            value += block
+            if len(value) > _MAX_FIELD_BYTES:
+                raise InvalidInput(
+                    f"the field {name!r} is longer than {_MAX_FIELD_BYTES:,} bytes; if it is the file, send it with a filename",
+                    [Problem("is too long for a field", f"#/{name}")],
+                )
+        try:
+            return value.decode()
+        except UnicodeDecodeError as exc:
+            raise InvalidInput(f"the field {name!r} is not UTF-8", [Problem("is not UTF-8", f"#/{name}")]) from exc
+
+    def _data(self) -> Iterator[bytes]:
+        while True:
+            event = self._event()
+            if not isinstance(event, Data):
+                raise InvalidInput("the multipart body is malformed; let your HTTP library build it")
+            if event.data:
+                yield bytes(event.data)
+            if not event.more_data:
+                return
+
+    def _event(self) -> object:
+        while True:
+            try:
+                event = self._decoder.next_event()
+            except ValueError as exc:
+                raise InvalidInput(f"the multipart body is malformed ({exc}); let your HTTP library build it") from exc
+            if not isinstance(event, NeedData):
+                return event
+            block = next(self._source, None)
+            self._decoder.receive_data(block)

@@ -1,0 +1,108 @@
+"""Waiting for jobs to end: one connection per process listens to Postgres, and wakes the requests that wait.
+
+The notification is only a hint that arrives at once; whoever waits also looks again every second.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+import psycopg2
+import psycopg2.extensions
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+import logs
+from db.jobs import CHANNEL
+
+_log = logs.get(__name__)
+
+_LOOK_AGAIN_SECONDS = 1.0
+_RECONNECT_SECONDS = 1.0
+
+
+class Completions:
+    """At most `limit` requests of this process wait at a time, so that some threads are always free for others."""
+
+    def __init__(self, engine: Engine, limit: int) -> None:
+        self._engine = engine
+        self._places = threading.BoundedSemaphore(limit)
+        self._lock = threading.Lock()
+        self._waiting: dict[str, set[threading.Event]] = defaultdict(set)
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def expecting(self, job_id: UUID) -> Iterator[threading.Event | None]:
+        """Begin to listen for a job's end, before it is committed, so that no end is missed.
+
+        Yields None when all places are taken: then the caller answers without waiting.
+        """
+        if not self._places.acquire(blocking=False):
+            yield None
+            return
+        event = threading.Event()
+        name = str(job_id)
+        try:
+            with self._lock:
+                self._waiting[name].add(event)
+                self._start()
+            yield event
+        finally:
+            with self._lock:
+                self._waiting[name].discard(event)
+                if not self._waiting[name]:
+                    del self._waiting[name]
+            self._places.release()
+
+    def wait(self, event: threading.Event, seconds: float, is_over: Callable[[], bool]) -> bool:
+        """Wait until the job of `event` is over, at most `seconds`; `is_over` looks into the database."""
+        deadline = time.monotonic() + seconds
+        while True:
+            if event.wait(min(_LOOK_AGAIN_SECONDS, max(deadline - time.monotonic(), 0))):
+                return True
+            if is_over():
+                return True
+            if time.monotonic() >= deadline:
+                return False
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._listen_for_ever, name="completions", daemon=True)
+            self._thread.start()
+
+    def _listen_for_ever(self) -> None:
+        while True:
+            try:
+                self._listen()
+            except (psycopg2.Error, SQLAlchemyError, OSError) as exc:
+                _log.warning("listener_lost", reason=str(exc).strip())
+                time.sleep(_RECONNECT_SECONDS)
+
+    def _listen(self) -> None:
+        with self._engine.connect() as pooled:
+            pooled.detach()
+            connection = pooled.connection.dbapi_connection
+            assert isinstance(connection, psycopg2.extensions.connection)
+            connection.rollback()
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(f"LISTEN {CHANNEL}")
+            while True:
+                # The timeout makes us touch the connection, so that a dead one is noticed.
+                if not select.select([connection], [], [], 30)[0]:
+                    with connection.cursor() as cursor:
+                        cursor.execute("SELECT 1")
+                connection.poll()
+                while connection.notifies:
+                    self._wake(connection.notifies.pop(0).payload)
+
+    def _wake(self, name: str) -> None:
+        with self._lock:
+            for event in self._waiting.get(name, ()):
+                event.set()

@@ -1,0 +1,83 @@
+"""The OpenAPI document, generated from the code, and a page to read and try it."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from flask import Blueprint, Response, abort, current_app, jsonify
+from flask_openapi3 import OpenAPI
+
+from api.auth import PUBLIC, required_scope, scope
+
+blueprint = Blueprint("docs", __name__)
+
+_ASSETS = {"swagger-ui-bundle.js": "js", "swagger-ui.css": "css"}
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Scorehouse: HTTP reference</title>
+<link rel="stylesheet" href="docs/swagger-ui.css">
+<div id="reference"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</html>
+"""
+_START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#reference", deepLinking: true});\n'
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
+)
+
+
+def install(app: OpenAPI) -> None:
+    app.register_blueprint(blueprint)
+
+
+@blueprint.get("/openapi.json")
+@scope(PUBLIC)
+def document() -> Response:
+    assert isinstance(current_app, OpenAPI) or hasattr(current_app, "api_doc")
+    return jsonify(openapi(current_app._get_current_object()))  # type: ignore[attr-defined]
+
+
+@blueprint.get("/docs")
+@scope(PUBLIC)
+def page() -> Response:
+    return Response(_PAGE, mimetype="text/html", headers={"Content-Security-Policy": _POLICY})
+
+
+@blueprint.get("/docs/<name>")
+@scope(PUBLIC)
+def asset(name: str) -> Response:
+    if name == "start.js":
+        return Response(_START, mimetype="text/javascript")
+    if name not in _ASSETS:
+        abort(404)
+    return Response(_asset(name), mimetype="text/css" if name.endswith(".css") else "text/javascript")
+
+
+def openapi(app: OpenAPI) -> dict[str, Any]:
+    """The document, with the scope that each operation needs taken from where it is enforced."""
+    found: dict[str, Any] = copy.deepcopy(app.api_doc)
+    for rule in app.url_map.iter_rules():
+        operations = found["paths"].get(_template(rule.rule), {})
+        needed = required_scope(app.view_functions[rule.endpoint])
+        for method in rule.methods or ():
+            if method.lower() in operations:
+                operations[method.lower()]["security"] = [] if needed == PUBLIC else [{"bearer": [needed]}]
+    return found
+
+
+def _template(rule: str) -> str:
+    """Flask's `/jobs/<uuid:id>` as OpenAPI's `/jobs/{id}`."""
+    return "".join(
+        part if place % 2 == 0 else "{" + part.partition(":")[2] + "}" if ":" in part else "{" + part + "}"
+        for place, part in enumerate(rule.replace(">", "<").split("<"))
+    )
+
+
+@cache
+def _asset(name: str) -> bytes:
+    return files("flask_openapi3_swagger").joinpath("templates", "swagger", _ASSETS[name], name).read_bytes()

@@ -1,0 +1,25 @@
+"""How gunicorn runs the API: threads, because requests wait for Postgres and for jobs; bounds on everything."""
+
+from __future__ import annotations
+
+from settings import get_settings
+
+_settings = get_settings()
+
+bind = f"{_settings.api_host}:{_settings.api_port}"
+workers = _settings.api_workers
+threads = _settings.api_threads
+worker_class = "gthread"
+keepalive = 15
+# Of the worker's heartbeat, not of a request: an upload may take as long as it streams.
+timeout = 60
+graceful_timeout = 25
+backlog = 512
+limit_request_line = 8190
+limit_request_fields = 64
+limit_request_field_size = 8190
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - a heartbeat file of gunicorn's own; a full disk must not stop it
+accesslog = None
+errorlog = "-"
+loglevel = "warning"
+proc_name = "scorehouse-api"

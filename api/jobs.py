@@ -1,0 +1,232 @@
+"""The routes of jobs: submit, poll, list, cancel, retry, and the downloads of results and errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+from flask import Response, jsonify, request, stream_with_context
+from flask_openapi3 import APIBlueprint
+
+from api import downloads, events, retries, schemas, uploads
+from api.auth import caller, scope
+from api.bodies import Multipart, blocks, drain
+from api.context import Context, context
+from api.rendering import job_document
+from api.submission import parse_json, submit_records
+from api.uploads import Upload
+from db import jobs
+from db.engine import transaction
+from errors import InvalidInput, Problem, ScorehouseError, TooLarge, UnsupportedMedia
+
+blueprint = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs")
+
+_MAX_WAIT = 60.0
+_UPLOAD_FORMATS = {
+    "text/csv": "csv",
+    "application/csv": "csv",
+    "application/x-ndjson": "ndjson",
+    "application/jsonl": "ndjson",
+}
+_PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d+)\"?", re.IGNORECASE)
+
+
+@blueprint.post("", responses={200: schemas.Job, 202: schemas.Job})
+@scope("jobs:write")
+def submit(query: schemas.UploadQuery, header: schemas.SubmitHeader, raw: schemas.UploadBody) -> Response:
+    """Submit a job.
+
+    JSON for one record or many; CSV or NDJSON, raw or as multipart, for a file. 202 means that all of it is stored.
+    """
+    try:
+        return _submitted(_accept(query, header))
+    except ScorehouseError:
+        drain(request)
+        raise
+
+
+@blueprint.get("", responses={200: schemas.JobList})
+@scope("jobs:read")
+def listing(query: schemas.JobListQuery) -> Response:
+    """List jobs, newest first."""
+    with transaction(context().engine) as connection:
+        rows = jobs.page(
+            connection,
+            caller().tenant,
+            state=query.state,
+            model_name=query.model,
+            after=query.after,
+            limit=query.limit + 1,
+        )
+        shown = [job_document(context(), connection, row) for row in rows[: query.limit]]
+    return jsonify({"jobs": shown, "next": shown[-1]["id"] if len(rows) > query.limit else None})
+
+
+@blueprint.get("/<uuid:id>", responses={200: schemas.Job})
+@scope("jobs:read")
+def show(path: schemas.JobPath, query: schemas.JobQuery) -> Response:
+    """Poll a job; with `wait`, answer when it ends."""
+    if query.wait > 0:
+        wait_for(context(), caller().tenant, path.id, query.wait)
+    return _document(path.id)
+
+
+@blueprint.post("/<uuid:id>/cancel", responses={200: schemas.Job})
+@scope("jobs:write")
+def cancel(path: schemas.JobPath) -> Response:
+    """Cancel a job now; rows that are scored already are kept."""
+    with transaction(context().engine) as connection:
+        jobs.cancel(connection, caller().tenant, path.id)
+    return _document(path.id)
+
+
+@blueprint.post("/<uuid:id>/retry", responses={202: schemas.Job})
+@scope("jobs:write")
+def retry(path: schemas.JobPath) -> Response:
+    """Submit the failed rows of a job again, as a job of their own."""
+    body = request.get_data(cache=False)
+    wanted = schemas.RetryRequest.model_validate(parse_json(body) if body.strip() else {})
+    job_id = retries.retry(context(), caller(), path.id, version=wanted.version)
+    return _document(job_id, status=202)
+
+
+@blueprint.get("/<uuid:id>/results")
+@scope("jobs:read")
+def results(path: schemas.JobPath, query: schemas.ResultQuery) -> Response:
+    """Stream the results in input order, as far as they are there without a gap."""
+    row = _row(path.id)
+    engine, with_inputs, keep = context().engine, query.include == "inputs", query.formulas == "keep"
+    if query.format == "parquet":
+        body = downloads.results_parquet(engine, row, include_inputs=with_inputs)
+        return _stream(body, "application/vnd.apache.parquet", f"{path.id}.parquet")
+    if query.format == "ndjson":
+        body = downloads.results_ndjson(engine, row, include_inputs=with_inputs)
+        return _stream(body, "application/x-ndjson", f"{path.id}.ndjson")
+    stream = downloads.results_with_inputs_csv if with_inputs else downloads.results_csv
+    return _stream(stream(engine, row, keep_formulas=keep), "text/csv", f"{path.id}.csv")
+
+
+@blueprint.get("/<uuid:id>/errors")
+@scope("jobs:read")
+def errors(path: schemas.JobPath, query: schemas.ErrorQuery) -> Response:
+    """Stream the row errors in input order."""
+    row = _row(path.id)
+    if query.format == "ndjson":
+        return _stream(
+            downloads.errors_ndjson(context().engine, row), "application/x-ndjson", f"{path.id}-errors.ndjson"
+        )
+    body = downloads.errors_csv(context().engine, row, keep_formulas=query.formulas == "keep")
+    return _stream(body, "text/csv", f"{path.id}-errors.csv")
+
+
+@blueprint.get("/<uuid:id>/events")
+@scope("jobs:read")
+def watch(path: schemas.JobPath) -> Response:
+    """Server-sent events: the job whenever its counters or its state have changed, until it ends."""
+    _row(path.id)
+    stream = events.stream(context(), caller().tenant, path.id, request.headers.get("Last-Event-ID"))
+    return Response(
+        stream_with_context(stream),
+        mimetype="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+def wait_for(shared: Context, tenant: str, job_id: UUID, seconds: float) -> bool:
+    """Whether the job ended within `seconds`."""
+
+    def is_over() -> bool:
+        with transaction(shared.engine) as connection:
+            return jobs.is_terminal(connection, tenant, job_id)
+
+    with shared.completions.expecting(job_id) as event:
+        return is_over() or (event is not None and shared.completions.wait(event, seconds, is_over))
+
+
+def preferred_wait(prefer: str | None) -> float:
+    """The seconds of `Prefer: wait=N` (RFC 7240), at most 60; 0 if there is none."""
+    found = _PREFER_WAIT.search(prefer or "")
+    return min(float(found.group(1)), _MAX_WAIT) if found else 0.0
+
+
+def read_json(limit: int) -> Any:
+    """The JSON body of the current request.
+
+    Raises:
+        TooLarge, InvalidInput
+    """
+    body = b""
+    for block in blocks(request):
+        body += block
+        if len(body) > limit:
+            raise TooLarge(f"the JSON body is longer than the {limit:,} bytes allowed; upload a file as CSV or NDJSON")
+    return parse_json(body)
+
+
+def _accept(query: schemas.UploadQuery, header: schemas.SubmitHeader) -> UUID:
+    kind = request.mimetype
+    if kind == "application/json":
+        wanted = schemas.JobRequest.model_validate(read_json(context().settings.max_json_bytes))
+        return submit_records(context(), caller(), wanted, header.idempotency_key)
+    if kind == "multipart/form-data":
+        return _accept_multipart(query, header)
+    if kind not in _UPLOAD_FORMATS:
+        raise UnsupportedMedia(
+            f"the content type {kind or '(none)'!r} is not taken here; send application/json, text/csv, "
+            "application/x-ndjson or multipart/form-data"
+        )
+    upload = Upload(_UPLOAD_FORMATS[kind], query, header.idempotency_key, request.headers.get("Content-Encoding"))
+    return uploads.receive(context(), caller(), upload, blocks(request))
+
+
+def _accept_multipart(query: schemas.UploadQuery, header: schemas.SubmitHeader) -> UUID:
+    form = Multipart(request)
+    part = form.next_file()
+    if part is None or part.name != "file":
+        raise InvalidInput("the form has no file part named `file`", [Problem("is required", "#/file")])
+    fields = {name: value for name, value in form.fields.items() if value}
+    merged = schemas.UploadQuery.model_validate({**query.model_dump(exclude_unset=True), **fields})
+    name = part.filename.lower().removesuffix(".gz")
+    kind = "ndjson" if name.endswith((".ndjson", ".jsonl")) else "csv"
+    upload = Upload(kind, merged, header.idempotency_key, None)
+    job_id = uploads.receive(context(), caller(), upload, part.blocks)
+    late = form.next_file()
+    if late is not None:
+        raise InvalidInput("the form has more than one file; submit each as a job of its own")
+    return job_id
+
+
+def _submitted(job_id: UUID) -> Response:
+    seconds = preferred_wait(request.headers.get("Prefer"))
+    over = seconds > 0 and wait_for(context(), caller().tenant, job_id, seconds)
+    response = _document(job_id, status=200 if over else 202)
+    if seconds > 0:
+        response.headers["Preference-Applied"] = f"wait={seconds:g}"
+    return response
+
+
+def _document(job_id: UUID, status: int = 200) -> Response:
+    with transaction(context().engine) as connection:
+        document = job_document(context(), connection, jobs.get(connection, caller().tenant, job_id))
+    response = jsonify(document)
+    response.status_code = status
+    if status == 202:
+        response.headers["Location"] = document["links"]["self"]
+    if document["state"] not in jobs.TERMINAL:
+        response.headers["Retry-After"] = "1"
+    return response
+
+
+def _row(job_id: UUID) -> Any:
+    with transaction(context().engine) as connection:
+        return jobs.get(connection, caller().tenant, job_id)
+
+
+def _stream(body: Iterator[bytes], mimetype: str, filename: str) -> Response:
+    return Response(
+        stream_with_context(body),
+        mimetype=mimetype,
+        headers={"Content-Disposition": f'attachment; filename="{filename}"'},
+    )

@@ -1,0 +1,68 @@
+"""Parquet downloads: one row group per chunk, written into memory and passed on at once."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from api.downloads import Table
+
+
+def stream(names: list[str], table: Table, row_groups: Iterable[list[list[Any]]]) -> Iterator[bytes]:
+    """The bytes of a Parquet file.
+
+    Args:
+        names: of all columns; those that are not results are text.
+        row_groups: lists of rows, each a list of values in the order of `names`.
+    """
+    schema = pa.schema([(name, _type(name, place, names, table)) for place, name in enumerate(names)])
+    sink = _Sink()
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for rows in row_groups:
+            columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            yield sink.take()
+    yield sink.take()
+
+
+def _type(name: str, place: int, names: list[str], table: Table) -> pa.DataType:
+    if place < len(names) - len(table.names):  # the key or the caller's own column
+        return pa.int64() if names == table.header and table.numbered else pa.string()
+    if name.endswith("model_version"):
+        return pa.string()
+    if name.endswith("prediction") and table.output.kind == "classification":
+        types = {"integer": pa.int64(), "boolean": pa.bool_(), "number": pa.float64()}
+        return types.get(str(table.output.class_type), pa.string())
+    return pa.float64()
+
+
+class _Sink(io.RawIOBase):
+    """What was written and not taken yet; the position counts all of it, because Parquet's footer refers to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: list[bytes] = []
+        self._written = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._written
+
+    def write(self, data: object) -> int:
+        block = bytes(data)  # type: ignore[call-overload]  # any buffer, as of io.RawIOBase
+        self._parts.append(block)
+        self._written += len(block)
+        return len(block)
+
+    def take(self) -> bytes:
+        block = b"".join(self._parts)
+        self._parts.clear()
+        return block

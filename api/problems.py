@@ -1,0 +1,122 @@
+"""Errors over HTTP: RFC 9457 problem details, and the one table that says which status an error has."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, json, request
+from pydantic import BaseModel, Field, ValidationError
+from werkzeug.exceptions import HTTPException
+
+import errors
+import logs
+from errors import Problem, ScorehouseError
+
+_log = logs.get(__name__)
+
+# The first class that matches counts, so subclasses stand before their bases.
+STATUS: dict[type[ScorehouseError], HTTPStatus] = {
+    errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.Gone: HTTPStatus.GONE,
+    errors.Conflict: HTTPStatus.CONFLICT,
+    errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+_RETRY_SECONDS = 2
+
+
+class ProblemDetail(BaseModel):
+    """One place in the input that is at fault."""
+
+    detail: str
+    pointer: str = Field(description="JSON pointer into the body, or #/columns/NAME, #/line/N, #/query/NAME")
+
+
+class ProblemDocument(BaseModel):
+    """The body of every error, `application/problem+json` (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[ProblemDetail] = Field(default_factory=list)
+
+
+def install(app: Flask) -> None:
+    app.register_error_handler(ScorehouseError, from_domain)
+    app.register_error_handler(HTTPException, from_http)
+    app.register_error_handler(Exception, from_bug)
+
+
+def from_domain(error: ScorehouseError) -> Response:
+    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), HTTPStatus.INTERNAL_SERVER_ERROR)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.warning("request_failed", path=request.path, status=int(status), reason=str(error))
+    problems = error.problems if isinstance(error, errors.InvalidInput) else ()
+    response = _render(status, type(error).__name__, str(error), list(problems))
+    if status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="scorehouse"'
+    retry_after = getattr(error, "retry_after", None)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        retry_after = _RETRY_SECONDS
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(retry_after)
+    return response
+
+
+def from_http(error: HTTPException) -> Response:
+    if error.response is not None:
+        return error.response  # type: ignore[return-value]  # our own validation answers arrive this way
+    status = HTTPStatus(error.code or 500)
+    response = _render(status, status.phrase, error.description or status.phrase, [])
+    for name, value in error.get_headers():
+        if name not in {"Content-Type", "Content-Length"}:
+            response.headers[name] = value
+    return response
+
+
+def from_validation(error: ValidationError) -> Response:
+    """What pydantic found, one problem per place."""
+    where = "query" if request.method == "GET" else ""
+    problems = [
+        Problem(_sentence(item["msg"]), "#/" + "/".join([*([where] if where else []), *map(str, item["loc"])]))
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    detail = "; ".join(f"{problem.pointer[2:]}: {problem.detail}" for problem in problems[:5])
+    return _render(HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidInput", detail, problems)
+
+
+def from_bug(error: Exception) -> Response:
+    """Anything else is ours to mend: the log has it, the client gets no internals."""
+    _log.exception("bug", path=request.path, method=request.method)
+    return _render(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "InternalError",
+        f"this is a defect of the server ({type(error).__name__}); its log has the details",
+        [],
+    )
+
+
+def _render(status: HTTPStatus, name: str, detail: str, problems: list[Problem]) -> Response:
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])|[ ']+", "-", name).lower()
+    document: dict[str, Any] = {
+        "type": f"urn:scorehouse:problem:{kind}",
+        "title": status.phrase,
+        "status": int(status),
+        "detail": detail,
+        "instance": request.path,
+    }
+    if problems:
+        document["errors"] = [{"detail": problem.detail, "pointer": problem.pointer} for problem in problems]
+    return Response(json.dumps(document), status=int(status), mimetype="application/problem+json")
+
+
+def _sentence(message: str) -> str:
+    return message.removeprefix("Value error, ")

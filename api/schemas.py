@@ -1,0 +1,304 @@
+"""Requests and answers as pydantic models: what is checked on the way in, and what the OpenAPI document shows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+from uuid import UUID
+
+from flask_openapi3.models import RawModel
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Priority = Literal["low", "normal", "high"]
+JobState = Literal["queued", "running", "succeeded", "completed_with_errors", "failed", "canceled"]
+Lane = Literal["interactive", "bulk"]
+
+MODEL_NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
+VERSION = r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$"
+
+Name = Annotated[str, Field(pattern=MODEL_NAME, description="letters, digits, `_.-`, at most 63")]
+SemanticVersion = Annotated[str, Field(pattern=VERSION, max_length=64, description="semantic version, like 1.2.0")]
+ColumnName = Annotated[str, Field(min_length=1, max_length=1000)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
+    Field(max_length=16, description="at most 16 pairs of text, kept with the job"),
+]
+Record = dict[str, Any]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class JobRequest(_Closed):
+    """One record or many, as JSON."""
+
+    model: Name
+    inputs: Record | list[Record] = Field(description="one record, or a list of them")
+    version: SemanticVersion | None = Field(None, description="default: the version in production")
+    key: str | None = Field(None, max_length=1000, description="your own id of the record, when `inputs` is one")
+    keys: list[Annotated[str, Field(max_length=1000)]] | None = Field(None, description="one id per record")
+    key_column: ColumnName | None = Field(None, description="the member of each record that is its key")
+    metadata: Metadata = Field(default_factory=dict)
+    priority: Priority = "normal"
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> JobRequest:
+        if sum(value is not None for value in (self.key, self.keys, self.key_column)) > 1:
+            raise ValueError("give only one of `key`, `keys` and `key_column`")
+        if isinstance(self.inputs, list):
+            if self.key is not None:
+                raise ValueError("`key` goes with one record; give `keys` with a list of inputs")
+            if self.keys is not None and len(self.keys) != len(self.inputs):
+                raise ValueError(
+                    f"`keys` has {len(self.keys)} entries and `inputs` {len(self.inputs)}; they must match"
+                )
+        elif self.keys is not None:
+            raise ValueError("`keys` goes with a list of inputs; give `key` with one record")
+        return self
+
+
+class UploadQuery(BaseModel):
+    """What goes with an uploaded file."""
+
+    model: Name | None = Field(None, description="required for uploads")
+    version: SemanticVersion | None = None
+    key_column: ColumnName | None = Field(None, description="default: the key of the model's signature, if present")
+    delimiter: str = Field(",", description="one character, or `tab`")
+    priority: Priority = "normal"
+    metadata: str | None = Field(None, description="a JSON object of text pairs")
+
+
+class UploadBody(RawModel):
+    """A CSV file with a header row, or one JSON object per line; streamed, `Content-Encoding: gzip` allowed."""
+
+    mimetypes: ClassVar[list[str]] = ["application/json", "text/csv", "application/x-ndjson", "multipart/form-data"]
+
+
+class SubmitHeader(BaseModel):
+    idempotency_key: str | None = Field(
+        None, alias="Idempotency-Key", min_length=1, max_length=255, description="makes a repeated submission safe"
+    )
+    prefer: str | None = Field(None, alias="Prefer", description="`wait=N`: answer when the job ends, N <= 60 s")
+
+
+class JobPath(BaseModel):
+    id: UUID
+
+
+class JobQuery(BaseModel):
+    wait: float = Field(0, ge=0, le=60, description="seconds to wait for the job's end")
+
+
+class JobListQuery(BaseModel):
+    state: JobState | None = None
+    model: str | None = None
+    after: UUID | None = Field(None, description="`next` of the page before")
+    limit: int = Field(50, ge=1, le=500)
+
+
+class ResultQuery(BaseModel):
+    format: Literal["csv", "ndjson", "parquet"] = "csv"
+    include: Literal["inputs"] | None = Field(None, description="`inputs`: your own columns first, text untouched")
+    formulas: Literal["neutralise", "keep"] = Field(
+        "neutralise", description="what happens to text that a spreadsheet would run as a formula"
+    )
+
+
+class ErrorQuery(BaseModel):
+    format: Literal["csv", "ndjson"] = "csv"
+    formulas: Literal["neutralise", "keep"] = "neutralise"
+
+
+class RetryRequest(_Closed):
+    version: SemanticVersion | None = Field(None, description="default: the version that the job was pinned to")
+
+
+class Rows(BaseModel):
+    total: int
+    succeeded: int
+    errored: int
+    canceled: int
+    pending: int
+
+
+class SingleResult(BaseModel):
+    """The score of one record."""
+
+    key: str | None
+    prediction: Any
+    probability: list[float] | None = Field(description="one per class, in the order of the signature's classes")
+    confidence: float | None
+    model_version: str
+    timestamp: datetime
+
+
+class Links(BaseModel):
+    self: str
+    results: str
+    errors: str
+    events: str
+    cancel: str
+    retry: str
+
+
+class Job(BaseModel):
+    id: UUID
+    kind: Literal["single", "batch"]
+    model: str
+    model_version: str
+    digest: str
+    lane: Lane
+    state: JobState
+    rows: Rows
+    progress: float
+    rows_per_second: float | None
+    eta_seconds: float | None
+    queue_position: int | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime
+    metadata: dict[str, str]
+    parent: UUID | None = Field(description="the job whose failed rows this one retries")
+    error: str | None
+    result: SingleResult | None = Field(description="of a single that succeeded")
+    links: Links
+
+
+class JobList(BaseModel):
+    jobs: list[Job]
+    next: UUID | None
+
+
+class PredictQuery(BaseModel):
+    model: Name | None = Field(None, description="default: the configured default model, or the only one deployed")
+    version: SemanticVersion | None = None
+
+
+class RecordBody(RawModel):
+    """A flat JSON record, its members are the model's inputs; `customer_id` or the signature's key is its key."""
+
+    mimetypes: ClassVar[list[str]] = ["application/json"]
+
+
+class RecordListBody(RawModel):
+    """A JSON list of flat records."""
+
+    mimetypes: ClassVar[list[str]] = ["application/json"]
+
+
+class Prediction(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    prediction: Any
+    probability: list[float] | None
+    confidence: float | None
+    model_version: str
+    timestamp: datetime
+
+
+class PredictionBatch(BaseModel):
+    predictions: list[Prediction | dict[str, Any]]
+    batch_size: int
+
+
+class ModelPath(BaseModel):
+    model: Name
+
+
+class VersionPath(ModelPath):
+    version: SemanticVersion
+
+
+class DeploymentPath(ModelPath):
+    id: UUID
+
+
+class RegistrationBody(RawModel):
+    """`multipart/form-data`: the fields `version`, `key`, `target`, `runtime`, `trust`, then the files `reference`, `artefact`."""
+
+    mimetypes: ClassVar[list[str]] = ["multipart/form-data"]
+
+
+class RegistrationFields(_Closed):
+    """The fields of a registration, before its two files."""
+
+    version: SemanticVersion
+    key: ColumnName | None = None
+    target: ColumnName | None = None
+    runtime: Literal["auto", "sklearn", "onnx"] = "auto"
+    trust: bool = False
+
+
+class DeployRequest(_Closed):
+    version: SemanticVersion
+    why: str | None = Field(None, max_length=1000)
+
+
+class RollbackRequest(_Closed):
+    why: str | None = Field(None, max_length=1000)
+
+
+class Deployment(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
+    id: UUID
+    model: str
+    version: str
+    kind: Literal["deploy", "rollback"]
+    state: Literal["warming", "validating", "live", "failed"]
+    from_: str | None = Field(alias="from")
+    to: str
+    reasons: list[str]
+    by: str
+    why: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class DeploymentList(BaseModel):
+    deployments: list[Deployment]
+
+
+class ModelVersion(BaseModel):
+    model: str
+    version: str
+    state: Literal["registering", "registered", "failed"]
+    digest: str
+    format: str
+    runtime: str
+    size: int
+    signature: dict[str, Any] | None
+    metrics: dict[str, Any] | None
+    lineage: dict[str, Any] | None
+    created_at: datetime
+    created_by: str
+    error: str | None
+    deployments: list[Deployment]
+
+
+class Model(BaseModel):
+    name: str
+    aliases: dict[str, str | None]
+    versions: list[ModelVersion]
+    created_at: datetime
+
+
+class ModelSummary(BaseModel):
+    name: str
+    production: str | None
+    versions: int
+    created_at: datetime
+
+
+class ModelList(BaseModel):
+    models: list[ModelSummary]
+
+
+class Health(BaseModel):
+    status: Literal["ok", "unavailable"]
+    database: str
+    workers: int
+    models: dict[str, str] = Field(description="each production model: `ready`, or what is missing")
+    release: str

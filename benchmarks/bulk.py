@@ -1,0 +1,212 @@
+"""Bulk scoring against the script a user would write, in pairs in one run: time, equality and memory.
+
+    python -m benchmarks.bulk --rows 10000 1000000 --repeats 5 --models logistic histgb
+
+Each repeat runs both on the same file, in alternating order, so that a machine that gets slower slows both. The script's
+time is reading + predicting + writing, without imports and the model's loading; ours is the whole command, start-up included.
+Writes benchmarks/reports/bulk.json and bulk.md, and exits 1 when results differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks import pandas_script
+from benchmarks.equality import Comparison, compare
+from benchmarks.files import COLUMNS, MODELS, csv_file, model_files
+from benchmarks.memory import MemorySampler, Peak
+from benchmarks.stack import deploy, memory_roots, running_stack, score
+from cli.background import BackgroundStack
+
+REPORTS = Path(__file__).parent / "reports"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One repeat, in seconds."""
+
+    scorehouse: float
+    script_work: float
+    script_wall: float
+
+    @property
+    def ratio(self) -> float:
+        return self.scorehouse / self.script_work
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All repeats of one model on one file, and the highest memory peaks seen while Scorehouse was at it."""
+
+    model: str
+    rows: int
+    file_bytes: int
+    pairs: list[Pair]
+    comparison: Comparison
+    peaks: dict[str, Peak]
+
+    def summary(self) -> dict[str, Any]:
+        ratios = [pair.ratio for pair in self.pairs]
+        ours = statistics.median(pair.scorehouse for pair in self.pairs)
+        return {
+            "model": self.model,
+            "rows": self.rows,
+            "file_bytes": self.file_bytes,
+            "scorehouse_seconds": ours,
+            "script_work_seconds": statistics.median(pair.script_work for pair in self.pairs),
+            "script_wall_seconds": statistics.median(pair.script_wall for pair in self.pairs),
+            "rows_per_second": self.rows / ours,
+            "ratio": {"median": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)},
+            "equal": self.comparison.equal,
+            "comparison": asdict(self.comparison),
+            "memory_mib": {name: asdict(peak) for name, peak in sorted(self.peaks.items())},
+            "pairs": [asdict(pair) for pair in self.pairs],
+        }
+
+
+def main() -> int:
+    given = _arguments()
+    measured = []
+    with running_stack(given.data_dir, given.workers) as stack:
+        deploy(stack, given.models)
+        for rows in sorted(given.rows):
+            file = csv_file(rows)
+            for model in given.models:
+                measured.append(_measure(stack, model, rows, file, given.repeats).summary())
+                _write(measured, given)
+    print((REPORTS / f"{given.report}.md").read_text())
+    return 0 if all(one["equal"] for one in measured) else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000], help="sizes of the file")
+    parser.add_argument("--repeats", type=int, default=5, help="pairs per model and size")
+    parser.add_argument(
+        "--models", nargs="+", choices=MODELS, default=["logistic", "histgb"], help="models to score with"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="workers of a stack started here")
+    parser.add_argument("--data-dir", type=Path, help="use the stack that runs from this folder")
+    parser.add_argument("--report", default="bulk", help="name of the two files in benchmarks/reports/")
+    return parser.parse_args()
+
+
+def _measure(stack: BackgroundStack, model: str, rows: int, file: Path, repeats: int) -> Measurement:
+    pairs: list[Pair] = []
+    sampler = MemorySampler(memory_roots(stack))
+    with tempfile.TemporaryDirectory(prefix="scorehouse-benchmark-") as folder:
+        ours, theirs = Path(folder) / "ours.csv", Path(folder) / "theirs.csv"
+        for number in range(repeats):
+            pair = _pair(stack, model, file, (ours, theirs), sampler, ours_first=number % 2 == 0)
+            print(
+                f"{model}, {rows:,} rows, {number + 1}/{repeats}: {pair.scorehouse:.2f} s against "
+                f"{pair.script_work:.2f} s, ratio {pair.ratio:.2f}",
+                flush=True,
+            )
+            pairs.append(pair)
+        comparison = compare(ours, theirs, COLUMNS.key)
+    return Measurement(model, rows, file.stat().st_size, pairs, comparison, sampler.peaks)
+
+
+def _pair(  # noqa: PLR0913 - the two contestants, what they share and who begins
+    stack: BackgroundStack,
+    model: str,
+    file: Path,
+    outs: tuple[Path, Path],
+    sampler: MemorySampler,
+    *,
+    ours_first: bool,
+) -> Pair:
+    ours = 0.0
+    if ours_first:
+        ours = _score(stack, model, file, outs[0], sampler)
+    work, wall = _script(model, file, outs[1])
+    if not ours_first:
+        ours = _score(stack, model, file, outs[0], sampler)
+    return Pair(ours, work, wall)
+
+
+def _score(stack: BackgroundStack, model: str, file: Path, out: Path, sampler: MemorySampler) -> float:
+    with sampler:
+        began = time.perf_counter()
+        score(stack, file, model, out)
+        return time.perf_counter() - began
+
+
+def _script(model: str, file: Path, out: Path) -> tuple[float, float]:
+    """Seconds of work, and of the whole process."""
+    artefact, _ = model_files(model)
+    command = [sys.executable, pandas_script.__file__, str(file), str(artefact), str(out)]
+    began = time.perf_counter()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(json.loads(done.stdout)["work"]), time.perf_counter() - began
+
+
+def _write(measured: list[dict[str, Any]], given: argparse.Namespace) -> None:
+    machine = {
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "python": platform.python_version(),
+        "workers": given.workers,
+        "repeats": given.repeats,
+    }
+    REPORTS.mkdir(exist_ok=True)
+    content = {"machine": machine, "measured": measured}
+    (REPORTS / f"{given.report}.json").write_text(json.dumps(content, indent=2) + "\n")
+    (REPORTS / f"{given.report}.md").write_text(_markdown(machine, measured))
+
+
+def _markdown(machine: dict[str, Any], measured: list[dict[str, Any]]) -> str:
+    told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in machine.items())
+    times = [
+        f"| {one['model']} | {one['rows']:,} | {one['scorehouse_seconds']:.2f} | {one['script_work_seconds']:.2f} "
+        f"| {one['script_wall_seconds']:.2f} | {one['ratio']['median']:.2f} | {one['ratio']['lowest']:.2f} to "
+        f"{one['ratio']['highest']:.2f} | {one['rows_per_second']:,.0f} | {_equality(one)} |"
+        for one in measured
+    ]
+    parts = sorted({name for one in measured for name in one["memory_mib"]})
+    memory = [
+        f"| {one['model']} | {one['rows']:,} | "
+        + " | ".join(_memory(one["memory_mib"].get(name)) for name in parts)
+        + " |"
+        for one in measured
+    ]
+    return "\n".join(
+        [
+            "# Bulk scoring against a pandas script", "", f"Machine: {told}.", "",
+            "Seconds are medians. The ratio is Scorehouse (the whole command) to the script's work (without imports and "
+            "the model's loading), of each pair; below 1 Scorehouse is faster.", "",
+            "| model | rows | Scorehouse s | script s | script, whole process s | ratio | spread | rows/s | equal |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |", *times, "",
+            "Peak memory in MiB: the sum over the part's processes, shared pages split (in brackets: the one largest "
+            "process, shared pages in full).", "",
+            "| model | rows | " + " | ".join(parts) + " |", "| --- | ---: |" + " ---: |" * len(parts), *memory, "",
+        ]
+    )  # fmt: skip
+
+
+def _equality(one: dict[str, Any]) -> str:
+    found = one["comparison"]
+    if one["equal"]:
+        return f"yes, within {found['largest_probability_difference']:.0e}"
+    return f"NO: {found}"
+
+
+def _memory(peak: dict[str, float] | None) -> str:
+    return "" if peak is None else f"{peak['pss']:.0f} ({peak['largest_rss']:.0f})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The command line and environment of each process, the same under `scorehouse up` and alone in production."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from settings import Settings
+
+# A worker child is one core's worth of work: linear algebra that starts a thread per core would only fight its siblings.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def api() -> list[str]:
+    return [sys.executable, "-m", "gunicorn", "--config", "python:api.gunicorn_config", "api.app:create_app()"]
+
+
+def worker(lanes: Sequence[str], concurrency: int, name: str) -> list[str]:
+    """A Celery worker for these lanes.
+
+    Args:
+        name: of the node, unique among the workers of this host.
+    """
+    argv = ["worker", "-Q", ",".join(queues(lanes)), "--concurrency", str(concurrency), "-n", f"{name}@%h"]
+    return [*_celery(), *argv, "--loglevel", "WARNING"]
+
+
+def worker_environment(lanes: Sequence[str]) -> dict[str, str]:
+    return {"SCOREHOUSE_LANES": ",".join(lanes), **ONE_THREAD}
+
+
+def queues(lanes: Sequence[str]) -> list[str]:
+    """The lanes themselves and the ticks of beat; audits go where there is time for them."""
+    return [*lanes, "ticks", *(["audits"] if "bulk" in lanes else [])]
+
+
+def beat(schedule: Path) -> list[str]:
+    """Celery beat, without a pid file: one that a SIGKILL leaves behind would keep the next beat from starting."""
+    return [*_celery(), "beat", "--schedule", str(schedule), "--loglevel", "WARNING"]
+
+
+def flower(port: int) -> list[str]:
+    return [*_celery(), "flower", "--address=127.0.0.1", f"--port={port}"]
+
+
+def flower_environment(password: str) -> dict[str, str]:
+    """The password travels in the environment, because everybody on the machine can read command lines."""
+    return {"FLOWER_BASIC_AUTH": f"admin:{password}"}
+
+
+def settings_environment(settings: Settings) -> dict[str, str]:
+    """Our environment with every setting that was set, wherever it was: a child needs neither our flags nor our .env."""
+    chosen = settings.model_dump(mode="json", include=settings.model_fields_set - {"token"}, exclude_none=True)
+    variables = {f"SCOREHOUSE_{name.upper()}": _as_text(value) for name, value in chosen.items()}
+    return {**os.environ, **variables, "PYTHONUNBUFFERED": "1"}
+
+
+def _celery() -> list[str]:
+    return [sys.executable, "-m", "celery", "-A", "worker.app"]
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

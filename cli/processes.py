@@ -1,0 +1,134 @@
+"""Commands that start processes: the whole stack, or one of them alone for production; and the schema they need."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from cli import command_lines
+from errors import ScorehouseError
+from settings import Settings, get_settings
+
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Secrets, artefacts and the embedded servers' data. [.scorehouse]")
+]
+
+
+class Lane(StrEnum):
+    interactive = "interactive"
+    bulk = "bulk"
+
+
+def register(app: typer.Typer) -> None:
+    """Add `up`, `api`, `worker`, `beat`, `flower` and `db` to the command line."""
+    for command in (up, api, worker, beat, flower):
+        app.command()(command)
+    schema = typer.Typer(help="The database's schema.", no_args_is_help=True)
+    schema.command("upgrade")(db_upgrade)
+    schema.command("check")(db_check)
+    app.add_typer(schema, name="db")
+
+
+def up(
+    workers: Annotated[int, typer.Option(min=1, help="Children of the bulk worker.")] = 2,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Of the API; 0: any free one. [8000]")] = None,
+    flower_port: Annotated[int | None, typer.Option(min=0, max=65535, help="0: any free one. [5555]")] = None,
+    data_dir: DataDir = None,
+    no_flower: Annotated[bool, typer.Option("--no-flower", help="Leave Flower out.")] = False,
+) -> None:
+    """Start the whole stack in this terminal; Ctrl-C drains and stops it."""
+    from cli.up import run_stack  # noqa: PLC0415 - needs the embedded servers, which production has no use for
+
+    settings = _settings(data_dir=data_dir, api_port=port, flower_port=flower_port)
+    with _errors_for_people():
+        run_stack(settings, workers=workers, with_flower=not no_flower)
+
+
+def api(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on. [8000]")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """The HTTP API alone."""
+    _become(command_lines.api(), _settings(data_dir=data_dir, api_port=port))
+
+
+def worker(
+    lane: Annotated[list[Lane] | None, typer.Option(help="Serve this lane; repeat it for more. [all]")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Children that score.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """A worker alone, for one lane or for all."""
+    settings = _settings(data_dir=data_dir)
+    lanes = [str(each) for each in dict.fromkeys(lane or Lane)]
+    name = f"worker-{'-'.join(lanes)}-{os.getpid()}"  # several on one host must differ; the pid stays the same
+    argv = command_lines.worker(lanes, concurrency or settings.worker_concurrency, name)
+    _become(argv, settings, command_lines.worker_environment(lanes))
+
+
+def beat(data_dir: DataDir = None) -> None:
+    """Celery beat alone: the ticks for permits, rescues, audits and retention."""
+    settings = _settings(data_dir=data_dir)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _become(command_lines.beat(settings.data_dir / "beat-schedule"), settings)
+
+
+def flower(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on. [5555]")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Flower alone, on loopback; user `admin`, the password is made on the first start."""
+    from embedded.secrets import ensure_secrets  # noqa: PLC0415 - nothing else here needs it
+
+    settings = _settings(data_dir=data_dir, flower_port=port)
+    with _errors_for_people():
+        password = ensure_secrets(settings.data_dir).flower_password()
+    env = {} if "FLOWER_BASIC_AUTH" in os.environ else command_lines.flower_environment(password)
+    _become(command_lines.flower(settings.flower_port), settings, env)
+
+
+def db_upgrade(data_dir: DataDir = None) -> None:
+    """Bring the schema to what this release needs; does nothing when it is there already."""
+    from migrations import upgrade  # noqa: PLC0415 - Alembic
+
+    with _errors_for_people():
+        upgrade(_settings(data_dir=data_dir).resolved_database_url())
+    typer.echo("the schema is up to date")
+
+
+def db_check(data_dir: DataDir = None) -> None:
+    """Exit 0 when the schema is what this release needs, 1 when it is not."""
+    from migrations import check  # noqa: PLC0415 - Alembic
+
+    with _errors_for_people():
+        current, wanted = check(_settings(data_dir=data_dir).resolved_database_url())
+    if current != wanted:
+        state = "is empty" if current is None else f"has revision {current}"
+        typer.echo(f"the database {state}, this release needs {wanted}: run `scorehouse db upgrade`", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"the schema is up to date (revision {current})")
+
+
+def _settings(**flags: Any) -> Settings:
+    """The settings, with the flags that were given in place of what the environment says."""
+    return get_settings().model_copy(update={name: value for name, value in flags.items() if value is not None})
+
+
+def _become(argv: list[str], settings: Settings, env: Mapping[str, str] = {}) -> NoReturn:
+    """Replace this process, so that signals reach the real one directly."""
+    environment = {**command_lines.settings_environment(settings), **env}
+    os.execvpe(argv[0], argv, environment)  # noqa: S606 - argv is ours
+
+
+@contextmanager
+def _errors_for_people() -> Iterator[None]:
+    try:
+        yield
+    except (ScorehouseError, LookupError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error

@@ -1,0 +1,132 @@
+"""What calls of the client raise.
+
+    ScorehouseClientError
+    ├── ScorehouseApiError    the API answered with a problem
+    ├── ConnectionFailed      no answer: nothing listens there, or the connection broke more often than is retried
+    ├── SourceFailed          the file to upload cannot be read, or changed while it was being uploaded
+    ├── OutputFailed          the results cannot be written where they should go
+    ├── JobNotFinished        `wait` ran into its timeout; the job goes on
+    ├── RegistrationFailed    the API took the artefact and then refused it
+    └── DeploymentFailed      the version did not go live; the one that was live before still is
+
+`str()` of each is text for a person; what a program needs stands in the attributes.
+"""
+
+# each name says what happened
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scorehouse_client.resources import Deployment, Job, ModelVersion
+
+
+class ScorehouseClientError(Exception):
+    """Base of all."""
+
+
+class ScorehouseApiError(ScorehouseClientError):
+    """A problem (RFC 9457) that the API answered with.
+
+    Attributes:
+        status: HTTP status, such as 422.
+        title, detail: the problem's own; detail may be empty.
+        errors: one mapping with `detail` and `pointer` per thing that is wrong with the input.
+        retry_after: seconds after which the same request may succeed, None when the API named none.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str = "",
+        errors: Sequence[Mapping[str, Any]] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(status, title, detail, errors, retry_after)
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.errors = list(errors)
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        headline = f"{self.title} ({self.status})"
+        lines = [f"{headline}: {self.detail}" if self.detail else headline]
+        lines += [_error_line(error) for error in self.errors]
+        if self.retry_after is not None:
+            lines.append(f"Try again in {self.retry_after:.0f} s.")
+        return "\n".join(lines)
+
+
+def _error_line(error: Mapping[str, Any]) -> str:
+    detail, pointer = error.get("detail", ""), error.get("pointer")
+    return f"  - {detail} ({pointer})" if pointer else f"  - {detail}"
+
+
+class ConnectionFailed(ScorehouseClientError):
+    """No (complete) answer from `url`; `reason` says how it failed."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        self.url = url
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"The connection to {self.url} failed: {self.reason}.\n"
+            "Check the URL and that the API runs (`scorehouse doctor` tells what is reachable, "
+            "`scorehouse up` starts a stack)."
+        )
+
+
+class SourceFailed(ScorehouseClientError):
+    """What was to be uploaded cannot be read to its end."""
+
+
+class OutputFailed(ScorehouseClientError):
+    """The results cannot be written where they should go."""
+
+
+class JobNotFinished(ScorehouseClientError, TimeoutError):
+    """The wait is over and the job (`.job`, as last seen) is not; it goes on without the client."""
+
+    def __init__(self, job: Job, timeout: float) -> None:
+        super().__init__(job, timeout)
+        self.job = job
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        rows = self.job.rows
+        return (
+            f"job {self.job.id} is still {self.job.state} after {self.timeout:g} s "
+            f"({rows.total - rows.pending} of {rows.total} rows done); it goes on, wait for it again"
+        )
+
+
+class RegistrationFailed(ScorehouseClientError):
+    """The version (`.version`) ended as failed."""
+
+    def __init__(self, version: ModelVersion) -> None:
+        super().__init__(version)
+        self.version = version
+
+    def __str__(self) -> str:
+        return (
+            f"{self.version.model} {self.version.version} was not registered: {self.version.error or 'no reason given'}"
+        )
+
+
+class DeploymentFailed(ScorehouseClientError):
+    """The deployment (`.deployment`) ended as failed."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        super().__init__(deployment)
+        self.deployment = deployment
+
+    def __str__(self) -> str:
+        tried = self.deployment
+        reasons = "".join(f"\n  - {reason}" for reason in tried.reasons) or " no reason given"
+        live = f"\n{tried.from_version} stays live." if tried.from_version else ""
+        return f"{tried.model} {tried.version} did not go live:{reasons}{live}"

@@ -1,0 +1,371 @@
+"""The chunk protocol: claim, finish, release and rescue, over `chunk` and the counters of `job`.
+
+    claim    a short transaction of its own: queued -> running, epoch + 1, lease
+    score    outside any transaction
+    finish   one transaction, always chunk -> predictions -> job; an epoch that moved on undoes all of it
+    rescue   a lease that is over, or an owner that is dead: epoch + 1, crashes + 1, queued again or cut in two
+
+`docs/explanation/queue-of-record.md` says why this loses and duplicates nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine
+
+from db import jobs, predictions
+from db.engine import transaction
+from db.sql import statement
+from db.tables import chunk, job
+from errors import Fenced, Unavailable
+from records.cutter import Piece
+from records.payload import pack, unpack
+from records.row_error import RowError
+from records.split import halve
+
+# Chunks that an upload adds are numbered from 0; those that a rescue cuts off start here, out of the upload's way.
+_FIRST_SPLIT_NUMBER = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A chunk in this worker's hands, until its lease is over."""
+
+    job_id: UUID
+    number: int
+    epoch: int
+    version_id: int
+    first_row: int
+    rows: int
+    first_line: int
+    payload: bytes
+    crashes: int
+    tenant: str
+    format: str
+    delimiter: str
+    columns: list[str]
+    key_column: str | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.job_id}/{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one claimed chunk: how many rows scored, and the errors of the others."""
+
+    claim: Claim
+    succeeded: int
+    errors: Sequence[RowError]
+
+
+def claim(
+    engine: Engine,
+    *,
+    lane: str,
+    count: int,
+    owner: str,
+    lease_seconds: float,
+    refused: Sequence[int] = (),
+    suspects: bool = False,
+) -> list[Claim]:
+    """Claim up to `count` chunks of a lane, in the order of fairness; empty when nothing is claimable.
+
+    Args:
+        refused: ids of the versions that this worker cannot score; their chunks are left to others.
+        suspects: claim chunks that crashed a worker before (and only those) instead of the others.
+    """
+    parameters = {
+        "lane": lane,
+        "count": count,
+        "owner": owner,
+        "lease_seconds": lease_seconds,
+        "refused": list(refused),
+        "suspects": suspects,
+    }
+    with transaction(engine) as connection:
+        rows = connection.execute(statement("claim"), parameters).all()
+        started = {row.job_id for row in rows if row.state == "queued"}
+        if started and lane == "bulk":  # a single is done so soon that 'running' would be one more write for nobody
+            jobs.mark_running(connection, sorted(started))
+    claims = [
+        Claim(
+            job_id=row.job_id,
+            number=row.number,
+            epoch=row.epoch,
+            version_id=row.version_id,
+            first_row=row.first_row,
+            rows=row.rows,
+            first_line=row.first_line,
+            payload=bytes(row.payload),
+            crashes=row.crashes,
+            tenant=row.tenant,
+            format=row.format,
+            delimiter=row.delimiter,
+            columns=row.columns,
+            key_column=row.key_column,
+        )
+        for row in rows
+    ]
+    return sorted(claims, key=lambda item: (item.job_id, item.number))
+
+
+def finish(engine: Engine, outcomes: Sequence[Outcome], prediction_csv: Iterable[bytes]) -> None:
+    """Make the outcomes of some claims durable, all or none.
+
+    Args:
+        outcomes: of distinct chunks.
+        prediction_csv: blocks of CSV in the column order of `predictions.COLUMNS`.
+
+    Raises:
+        Fenced: at least one of the claims was taken away; nothing was written.
+        Unavailable: the database is out of reach and the outcome was not committed.
+    """
+    blocks = list(prediction_csv)
+    for attempt in (1, 2):
+        try:
+            with transaction(engine) as connection:
+                _finish(connection, outcomes, blocks)
+        except Unavailable:
+            # The COMMIT may or may not have happened. The epoch tells.
+            if _is_done(engine, outcomes):
+                return
+            if attempt == 2:
+                raise
+        else:
+            return
+
+
+def release(engine: Engine, claims: Sequence[Claim]) -> None:
+    """Give claims back without counting a crash: the worker is asked to stop, or cannot score this version."""
+    with transaction(engine) as connection:
+        for item in claims:
+            connection.execute(
+                sa.update(chunk)
+                .where(
+                    chunk.c.job_id == item.job_id,
+                    chunk.c.number == item.number,
+                    chunk.c.epoch == item.epoch,
+                    chunk.c.state == "running",
+                )
+                .values(state="queued", owner=None, lease_until=None)
+            )
+
+
+def rescue(
+    engine: Engine, *, poison_attempts: int, dead_owners: Sequence[str] = (), max_chunk_bytes: int = 1 << 30
+) -> int:
+    """Take back claims whose lease is over or whose owner is dead; returns how many.
+
+    After its first crash a chunk is queued again. After the second it is cut in two, so that a row that kills its
+    worker is cornered in log2(rows) steps while its neighbours score. A chunk of one row that crashed
+    `poison_attempts` times becomes a row error.
+    """
+    with transaction(engine) as connection:
+        rows = connection.execute(statement("rescue"), {"dead_owners": list(dead_owners)}).all()
+        for row in rows:
+            crashes = row.crashes + 1
+            if row.rows == 1 and crashes >= poison_attempts:
+                _poison(connection, row, crashes, max_chunk_bytes)
+            elif row.rows > 1 and crashes > 1:
+                _cut_in_two(connection, row, max_chunk_bytes)
+            else:
+                _requeue(connection, row, crashes=crashes)
+    return len(rows)
+
+
+def claimable(engine: Engine, limit: int = 64) -> dict[str, int]:
+    """How many chunks of each lane wait to be claimed, counted up to `limit`."""
+    with transaction(engine) as connection:
+        return {
+            lane: connection.execute(
+                sa.select(sa.func.count()).select_from(
+                    sa.select(chunk.c.number)
+                    .where(chunk.c.lane == lane, chunk.c.state == "queued", chunk.c.not_before <= sa.func.now())
+                    .limit(limit)
+                    .subquery()
+                )
+            ).scalar_one()
+            for lane in ("interactive", "bulk")
+        }
+
+
+def waiting_longer_than(engine: Engine, lane: str, seconds: float, refused: Sequence[int]) -> bool:
+    """Whether a chunk of a lane that this worker could score has waited so long."""
+    query = sa.select(
+        sa.exists().where(
+            chunk.c.lane == lane,
+            chunk.c.state == "queued",
+            chunk.c.not_before < sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds),
+            chunk.c.version_id.not_in(refused),
+        )
+    )
+    with transaction(engine) as connection:
+        return bool(connection.execute(query).scalar_one())
+
+
+def running_owners(engine: Engine, prefix: str) -> list[str]:
+    """The owners of running chunks whose name begins with `prefix` (a host)."""
+    with transaction(engine) as connection:
+        query = (
+            sa.select(chunk.c.owner)
+            .distinct()
+            .where(chunk.c.state == "running", chunk.c.owner.startswith(prefix, autoescape=True))
+        )
+        return [owner for owner in connection.execute(query).scalars() if owner is not None]
+
+
+def add(
+    connection: Connection, job_id: UUID, number: int, piece: Piece, *, lane: str, priority: int, version_id: int
+) -> None:
+    """Store a chunk's input. It can be claimed as soon as this is committed."""
+    connection.execute(
+        sa.insert(chunk).values(
+            job_id=job_id,
+            number=number,
+            lane=lane,
+            priority=priority,
+            version_id=version_id,
+            first_row=piece.first_row,
+            rows=piece.rows,
+            first_line=piece.first_line,
+            payload=pack(piece.data),
+        )
+    )
+
+
+def _finish(connection: Connection, outcomes: Sequence[Outcome], prediction_csv: Sequence[bytes]) -> None:
+    ordered = sorted(outcomes, key=lambda item: (item.claim.job_id, item.claim.number))
+    done = connection.execute(
+        statement("finish_chunks"),
+        {
+            "job_ids": [str(item.claim.job_id) for item in ordered],
+            "numbers": [item.claim.number for item in ordered],
+            "epochs": [item.claim.epoch for item in ordered],
+            "errored": [len(item.errors) for item in ordered],
+        },
+    ).all()
+    if len(done) != len(ordered):
+        raise Fenced(f"{len(ordered) - len(done)} of {len(ordered)} claims were taken away; their scores are dropped")
+    predictions.copy(connection, prediction_csv)
+    predictions.copy_errors(connection, [(item.claim.job_id, error) for item in ordered for error in item.errors])
+    jobs.count_down(
+        connection,
+        [(item.claim.job_id, item.succeeded, len(item.errors)) for item in ordered],
+    )
+
+
+def _is_done(engine: Engine, outcomes: Sequence[Outcome]) -> bool:
+    """Whether a finish whose COMMIT was not acknowledged happened.
+
+    Raises:
+        Fenced: no, and it cannot any more.
+    """
+    first = outcomes[0].claim
+    with transaction(engine) as connection:
+        row = connection.execute(
+            sa.select(chunk.c.state, chunk.c.epoch).where(
+                chunk.c.job_id == first.job_id, chunk.c.number == first.number
+            )
+        ).one_or_none()
+    if row is None or row.epoch != first.epoch or row.state == "canceled":
+        raise Fenced(f"chunk {first.name} was taken away")
+    return bool(row.state == "done")
+
+
+def _requeue(connection: Connection, row: sa.Row[tuple[object, ...]], *, crashes: int) -> None:
+    connection.execute(
+        _locked(row).values(state="queued", epoch=row.epoch + 1, crashes=crashes, owner=None, lease_until=None)
+    )
+
+
+def _cut_in_two(connection: Connection, row: sa.Row[tuple[object, ...]], max_bytes: int) -> None:
+    """Keep the first half in the chunk and put the second into a new one, both still under suspicion."""
+    whole = Piece(row.first_row, row.rows, row.first_line, unpack(bytes(row.payload), max_bytes))
+    first, second = halve(whole, row.format, row.delimiter)
+    # The lock on the job keeps two rescues of one job from taking the same number.
+    total = connection.execute(
+        sa.update(job)
+        .where(job.c.id == row.job_id)
+        .values(chunks_left=job.c.chunks_left + 1, chunks_total=job.c.chunks_total + 1)
+        .returning(job.c.chunks_total)
+    ).scalar_one()
+    suspect = {"state": "queued", "crashes": 1, "owner": None, "lease_until": None}
+    connection.execute(
+        sa.insert(chunk).from_select(
+            [
+                "job_id",
+                "number",
+                "lane",
+                "priority",
+                "version_id",
+                "first_row",
+                "rows",
+                "first_line",
+                "payload",
+                "crashes",
+            ],
+            sa.select(
+                chunk.c.job_id,
+                sa.literal(_FIRST_SPLIT_NUMBER + total),
+                chunk.c.lane,
+                chunk.c.priority,
+                chunk.c.version_id,
+                sa.literal(second.first_row),
+                sa.literal(second.rows),
+                sa.literal(second.first_line),
+                sa.literal(pack(second.data), sa.LargeBinary),
+                sa.literal(1),
+            ).where(chunk.c.job_id == row.job_id, chunk.c.number == row.number),
+        )
+    )
+    connection.execute(_locked(row).values(epoch=row.epoch + 1, rows=first.rows, payload=pack(first.data), **suspect))
+
+
+def _poison(connection: Connection, row: sa.Row[tuple[object, ...]], crashes: int, max_bytes: int) -> None:
+    raw = unpack(bytes(row.payload), max_bytes).decode().rstrip("\r\n")
+    error = RowError(
+        row=row.first_row,
+        line=row.first_line,
+        key=_key(raw, row),
+        column=None,
+        code="worker_crash",
+        message=f"scoring this row ended its worker {crashes} times (crash, memory or time limit); it was given up",
+        raw=raw[:2000],
+    )
+    connection.execute(
+        _locked(row).values(
+            state="done",
+            epoch=row.epoch + 1,
+            crashes=crashes,
+            rows_errored=1,
+            finished_at=sa.func.now(),
+            lease_until=None,
+        )
+    )
+    predictions.copy_errors(connection, [(row.job_id, error)])
+    jobs.count_down(connection, [(row.job_id, 0, 1)])
+
+
+def _locked(row: sa.Row[tuple[object, ...]]) -> sa.Update:
+    return sa.update(chunk).where(chunk.c.job_id == row.job_id, chunk.c.number == row.number)
+
+
+def _key(raw: str, row: sa.Row[tuple[object, ...]]) -> str | None:
+    if row.key_column is None:
+        return None
+    try:
+        if row.format == "csv":
+            cells = next(csv.reader(raw.splitlines(keepends=True), delimiter=row.delimiter))
+            return cells[row.columns.index(row.key_column)]
+        value = json.loads(raw).get(row.key_column)
+        return None if value is None else str(value)
+    except (ValueError, IndexError, AttributeError):
+        return None

@@ -1,0 +1,83 @@
+"""Connections to Postgres: the engine of a process, and transactions whose driver errors are domain errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from errors import Unavailable
+
+# A peer that vanished without a word is noticed after about 5 + 3 * 2 seconds, also while we wait for an answer.
+_NETWORK = {
+    "connect_timeout": 3,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+
+
+def create_engine(url: str, *, name: str, pool_size: int = 5, statement_timeout: float = 60.0) -> Engine:
+    """An engine whose sessions use UTC, READ COMMITTED and bounded statements.
+
+    Args:
+        url: SQLAlchemy URL; a bare `postgresql://` means psycopg2.
+        name: `application_name`, to be seen in pg_stat_activity.
+        statement_timeout: seconds after which the server cancels a statement.
+    """
+    parsed = sa.make_url(url)
+    if parsed.drivername in {"postgresql", "postgres"}:
+        parsed = parsed.set(drivername="postgresql+psycopg2")
+    options = (
+        f"-c timezone=UTC -c statement_timeout={int(statement_timeout * 1000)} "
+        "-c idle_in_transaction_session_timeout=120000 -c default_transaction_isolation=read\\ committed"
+    )
+    return sa.create_engine(
+        parsed,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=5,
+        pool_pre_ping=True,
+        connect_args={**_NETWORK, "options": options, "application_name": name},
+    )
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction: committed when the block ends, rolled back when it raises.
+
+    Raises:
+        Unavailable: the server cannot be reached, is shutting down, has no connection free, or its disk is full.
+            When that happens at COMMIT the outcome is unknown: read before you assume.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except PoolTimeout as exc:
+        raise Unavailable("all database connections of this process are busy; try again shortly") from exc
+    except DBAPIError as exc:
+        if is_outage(exc):
+            raise Unavailable(f"the database cannot serve this now ({_reason(exc)}); try again shortly") from exc
+        raise
+
+
+# disk full, too many connections, out of memory and their class; operator intervention; I/O errors
+_OUTAGE_STATES = ("53", "57", "58", "08")
+
+
+def is_outage(error: DBAPIError) -> bool:
+    """Whether the server could not serve, as opposed to a statement that is wrong."""
+    state = getattr(error.orig, "pgcode", None)
+    if state is None:
+        return isinstance(error, OperationalError | InterfaceError | InternalError) or error.connection_invalidated
+    return state.startswith(_OUTAGE_STATES) or state == "25P03"
+
+
+def _reason(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__

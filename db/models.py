@@ -1,0 +1,397 @@
+"""Models, their immutable versions, aliases and deployments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+
+from db.ids import uuid7
+from db.tables import deployment, model, model_alias, model_version
+from errors import Conflict, InvalidInput, NotFound
+
+# How often a registration may end its worker before it is given up, and how long one may take.
+_REGISTRATION_ATTEMPTS = 3
+_REGISTRATION_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A model version as scoring needs it."""
+
+    id: int
+    model: str
+    version: str
+    tenant: str
+    state: str
+    digest: str
+    reference_digest: str
+    format: str
+    runtime: str
+    trusted: bool
+    key_column: str | None
+    target_column: str | None
+    signature: dict[str, Any] | None
+    golden: list[dict[str, Any]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """What a registration states about a version."""
+
+    tenant: str
+    model: str
+    version: str
+    digest: str
+    reference_digest: str
+    format: str
+    runtime: str
+    size: int
+    key_column: str | None
+    target_column: str | None
+    trusted: bool
+    created_by: str
+
+
+_VERSION = (
+    model_version.c.id,
+    model.c.name.label("model"),
+    model_version.c.version,
+    model.c.tenant,
+    model_version.c.state,
+    model_version.c.digest,
+    model_version.c.reference_digest,
+    model_version.c.format,
+    model_version.c.runtime,
+    model_version.c.trusted,
+    model_version.c.key_column,
+    model_version.c.target_column,
+    model_version.c.signature,
+    model_version.c.golden,
+)
+_VERSIONS = model_version.join(model, model.c.id == model_version.c.model_id)
+
+
+def add_version(connection: Connection, new: NewVersion) -> int:
+    """Record a version to be examined by a worker; the same content again is the same version.
+
+    Raises:
+        Conflict: the version exists with another content; versions are immutable.
+    """
+    connection.execute(insert(model).values(tenant=new.tenant, name=new.model).on_conflict_do_nothing())
+    model_id = connection.execute(
+        sa.select(model.c.id).where(model.c.tenant == new.tenant, model.c.name == new.model)
+    ).scalar_one()
+    values = {
+        "model_id": model_id,
+        "version": new.version,
+        "state": "registering",
+        "digest": new.digest,
+        "reference_digest": new.reference_digest,
+        "format": new.format,
+        "runtime": new.runtime,
+        "size": new.size,
+        "key_column": new.key_column,
+        "target_column": new.target_column,
+        "trusted": new.trusted,
+        "created_by": new.created_by,
+    }
+    try:
+        with connection.begin_nested():
+            return connection.execute(
+                sa.insert(model_version).values(**values).returning(model_version.c.id)
+            ).scalar_one()
+    except IntegrityError:
+        return _same_content(connection, model_id, new)
+
+
+def claim_registration(connection: Connection) -> Version | None:
+    """Take a version that waits for its examination; a worker that dies with it leaves it to another after a while."""
+    due = (
+        sa.select(model_version.c.id)
+        .where(
+            model_version.c.state == "registering",
+            sa.or_(model_version.c.lease_until.is_(None), model_version.c.lease_until < sa.func.now()),
+        )
+        .order_by(model_version.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    row = connection.execute(
+        sa.update(model_version)
+        .where(model_version.c.id == due.scalar_subquery())
+        .values(
+            attempts=model_version.c.attempts + 1,
+            lease_until=sa.func.now() + sa.func.make_interval(0, 0, 0, 0, 0, 0, _REGISTRATION_SECONDS),
+        )
+        .returning(model_version.c.id, model_version.c.attempts)
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.attempts > _REGISTRATION_ATTEMPTS:
+        fail_registration(connection, row.id, f"examining the artefact ended its worker {_REGISTRATION_ATTEMPTS} times")
+        return None
+    return by_id(connection, row.id)
+
+
+def registrations_due(connection: Connection) -> int:
+    return connection.execute(
+        sa.select(sa.func.count())
+        .select_from(model_version)
+        .where(
+            model_version.c.state == "registering",
+            sa.or_(model_version.c.lease_until.is_(None), model_version.c.lease_until < sa.func.now()),
+        )
+    ).scalar_one()
+
+
+def complete_registration(
+    connection: Connection,
+    version_id: int,
+    *,
+    signature: dict[str, Any],
+    golden: Sequence[dict[str, Any]],
+    metrics: dict[str, Any],
+    lineage: dict[str, Any],
+) -> None:
+    connection.execute(
+        sa.update(model_version)
+        .where(model_version.c.id == version_id, model_version.c.state == "registering")
+        .values(
+            state="registered",
+            signature=signature,
+            golden=list(golden),
+            metrics=metrics,
+            lineage=lineage,
+            lease_until=None,
+            error=None,
+        )
+    )
+
+
+def fail_registration(connection: Connection, version_id: int, error: str) -> None:
+    connection.execute(
+        sa.update(model_version)
+        .where(model_version.c.id == version_id, model_version.c.state == "registering")
+        .values(state="failed", error=error, lease_until=None)
+    )
+
+
+def by_id(connection: Connection, version_id: int) -> Version:
+    return Version(
+        *connection.execute(sa.select(*_VERSION).select_from(_VERSIONS).where(model_version.c.id == version_id)).one()
+    )
+
+
+def resolve(connection: Connection, tenant: str, name: str, version: str | None) -> Version:
+    """The version that a submission is pinned to: the one named, or production.
+
+    Raises:
+        NotFound: no such model or version; the message names what there is.
+        Conflict: the model has no production version, or the version is not registered.
+    """
+    query = sa.select(*_VERSION).select_from(_VERSIONS).where(model.c.tenant == tenant, model.c.name == name)
+    if version is None:
+        query = query.join(
+            model_alias, (model_alias.c.version_id == model_version.c.id) & (model_alias.c.alias == "production")
+        )
+    else:
+        query = query.where(model_version.c.version == version)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        _explain_missing(connection, tenant, name, version)
+    found = Version(*row)
+    if found.state != "registered":
+        raise Conflict(f"version {found.version} of model {name!r} is {found.state}, it cannot score")
+    return found
+
+
+def default_model(connection: Connection, tenant: str) -> str:
+    """The only model of a tenant that has a production version.
+
+    Raises:
+        InvalidInput: there is none, or more than one.
+    """
+    names = list(
+        connection.execute(
+            sa.select(model.c.name)
+            .join(model_alias, (model_alias.c.model_id == model.c.id) & (model_alias.c.alias == "production"))
+            .where(model.c.tenant == tenant)
+            .order_by(model.c.name)
+        ).scalars()
+    )
+    if len(names) == 1:
+        return str(names[0])
+    if not names:
+        raise InvalidInput("no model is deployed yet; register one and deploy it, then submit again")
+    raise InvalidInput(f"name the model, for example ?model={names[0]}; deployed are: {', '.join(names)}")
+
+
+def listing(connection: Connection, tenant: str) -> Sequence[sa.Row[tuple[object, ...]]]:
+    production = (
+        sa.select(model_version.c.version)
+        .join(model_alias, (model_alias.c.version_id == model_version.c.id) & (model_alias.c.alias == "production"))
+        .where(model_alias.c.model_id == model.c.id)
+        .scalar_subquery()
+    )
+    versions = (
+        sa.select(sa.func.count())
+        .select_from(model_version)
+        .where(model_version.c.model_id == model.c.id)
+        .scalar_subquery()
+    )
+    return connection.execute(
+        sa.select(model.c.name, model.c.created_at, production.label("production"), versions.label("versions"))
+        .where(model.c.tenant == tenant)
+        .order_by(model.c.name)
+    ).all()
+
+
+def get(connection: Connection, tenant: str, name: str) -> sa.Row[tuple[object, ...]]:
+    """Raises NotFound."""
+    row = connection.execute(sa.select(model).where(model.c.tenant == tenant, model.c.name == name)).one_or_none()
+    if row is None:
+        _explain_missing(connection, tenant, name, None)
+    return row
+
+
+def aliases(connection: Connection, model_id: int) -> dict[str, str]:
+    rows = connection.execute(
+        sa.select(model_alias.c.alias, model_version.c.version)
+        .join(model_version, model_version.c.id == model_alias.c.version_id)
+        .where(model_alias.c.model_id == model_id)
+    ).all()
+    return {row.alias: row.version for row in rows}
+
+
+def versions(connection: Connection, model_id: int, version: str | None = None) -> Sequence[sa.Row[tuple[object, ...]]]:
+    """The rows of `model_version`, newest first; of one version if named."""
+    query = sa.select(model_version).where(model_version.c.model_id == model_id)
+    if version is not None:
+        query = query.where(model_version.c.version == version)
+    return connection.execute(query.order_by(model_version.c.id.desc())).all()
+
+
+def deploy(connection: Connection, tenant: str, name: str, version: str, *, by: str, why: str | None) -> UUID:
+    """Make a registered version production; what was production becomes `previous`."""
+    target = resolve(connection, tenant, name, version)
+    return _switch(connection, get(connection, tenant, name).id, target.id, kind="deploy", by=by, why=why)
+
+
+def rollback(connection: Connection, tenant: str, name: str, *, by: str, why: str | None) -> UUID:
+    """Make the previous version production again.
+
+    Raises:
+        Conflict: there is no previous version.
+    """
+    row = get(connection, tenant, name)
+    current = _alias_ids(connection, row.id, lock=True)
+    if "previous" not in current:
+        raise Conflict(f"model {name!r} has no previous version to go back to; deploy one by its number")
+    return _switch(connection, row.id, current["previous"], kind="rollback", by=by, why=why)
+
+
+def deployments(
+    connection: Connection, model_id: int, deployment_id: UUID | None = None
+) -> Sequence[sa.Row[tuple[object, ...]]]:
+    """Deployments of a model, newest first, with the names of the versions."""
+    to, origin = model_version.alias("to_version"), model_version.alias("from_version")
+    query = (
+        sa.select(deployment, to.c.version.label("to"), origin.c.version.label("from"))
+        .join(to, to.c.id == deployment.c.to_version_id)
+        .outerjoin(origin, origin.c.id == deployment.c.from_version_id)
+        .where(deployment.c.model_id == model_id)
+    )
+    if deployment_id is not None:
+        query = query.where(deployment.c.id == deployment_id)
+    return connection.execute(query.order_by(deployment.c.created_at.desc(), deployment.c.id.desc()).limit(200)).all()
+
+
+def in_production(connection: Connection) -> list[Version]:
+    """The production versions of all models, for workers to hold."""
+    query = (
+        sa.select(*_VERSION)
+        .select_from(_VERSIONS.join(model_alias, model_alias.c.version_id == model_version.c.id))
+        .where(model_alias.c.alias == "production")
+        .order_by(model_version.c.id)
+    )
+    return [Version(*row) for row in connection.execute(query)]
+
+
+def _switch(connection: Connection, model_id: int, version_id: int, *, kind: str, by: str, why: str | None) -> UUID:
+    current = _alias_ids(connection, model_id, lock=True)
+    production = current.get("production")
+    if production != version_id:
+        _set_alias(connection, model_id, "production", version_id)
+        if production is not None:
+            _set_alias(connection, model_id, "previous", production)
+    deployment_id = uuid7()
+    connection.execute(
+        sa.insert(deployment).values(
+            id=deployment_id,
+            model_id=model_id,
+            from_version_id=production,
+            to_version_id=version_id,
+            kind=kind,
+            state="live",
+            by=by,
+            why=why,
+            finished_at=sa.func.now(),
+        )
+    )
+    return deployment_id
+
+
+def _alias_ids(connection: Connection, model_id: int, *, lock: bool) -> dict[str, int]:
+    if lock:  # two deployments of one model come one after the other
+        connection.execute(sa.select(model.c.id).where(model.c.id == model_id).with_for_update())
+    rows = connection.execute(
+        sa.select(model_alias.c.alias, model_alias.c.version_id).where(model_alias.c.model_id == model_id)
+    ).all()
+    return {row.alias: row.version_id for row in rows}
+
+
+def _set_alias(connection: Connection, model_id: int, alias: str, version_id: int) -> None:
+    values = insert(model_alias).values(model_id=model_id, alias=alias, version_id=version_id)
+    connection.execute(
+        values.on_conflict_do_update(
+            index_elements=[model_alias.c.model_id, model_alias.c.alias],
+            set_={"version_id": version_id, "changed_at": sa.func.now()},
+        )
+    )
+
+
+def _same_content(connection: Connection, model_id: int, new: NewVersion) -> int:
+    row = versions(connection, model_id, new.version)[0]
+    stated = (new.digest, new.reference_digest, new.key_column, new.target_column)
+    if (row.digest, row.reference_digest, row.key_column, row.target_column) != stated:
+        raise Conflict(
+            f"version {new.version} of model {new.model!r} exists with another content; versions are immutable: "
+            "register it under a new version number"
+        )
+    if row.state == "failed":  # the same bytes may succeed now, for example after trust was given
+        connection.execute(
+            sa.update(model_version)
+            .where(model_version.c.id == row.id)
+            .values(state="registering", error=None, attempts=0, lease_until=None, trusted=new.trusted)
+        )
+    return int(row.id)
+
+
+def _explain_missing(connection: Connection, tenant: str, name: str, version: str | None) -> None:
+    known = sorted(connection.execute(sa.select(model.c.name).where(model.c.tenant == tenant)).scalars())
+    if name not in known:
+        raise NotFound(f"there is no model {name!r}; there are: {', '.join(known) or 'none yet'}")
+    model_id = connection.execute(
+        sa.select(model.c.id).where(model.c.tenant == tenant, model.c.name == name)
+    ).scalar_one()
+    numbers = ", ".join(row.version for row in versions(connection, model_id))
+    if version is None:
+        raise Conflict(f"model {name!r} has no production version; deploy one of: {numbers or 'none yet'}")
+    raise NotFound(f"model {name!r} has no version {version}; there are: {numbers or 'none yet'}")

@@ -1,0 +1,46 @@
+"""Retention: jobs past their age go with their inputs and results; predictions go by dropping whole partitions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from db.ids import lower_bound
+from db.jobs import TERMINAL
+from db.tables import job
+
+_DAY = "prediction_%Y%m%d"
+
+
+def sweep(connection: Connection, *, days: int, now: datetime | None = None) -> int:
+    """Remove terminal jobs of days that ended more than `days` ago; returns how many.
+
+    A day with a job that is still open keeps its partition.
+    """
+    today = (now or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
+    cutoff = lower_bound(today - timedelta(days=days))
+    removed = connection.execute(sa.delete(job).where(job.c.id < cutoff, job.c.state.in_(TERMINAL))).rowcount
+    oldest_open = connection.execute(sa.select(sa.func.min(job.c.id)).where(job.c.id < cutoff)).scalar_one()
+    for name, end in _partitions(connection):
+        if lower_bound(end) <= (oldest_open or cutoff):
+            connection.execute(sa.text(f"DROP TABLE {name}"))
+    return removed
+
+
+def horizon(days: int) -> datetime:
+    """Jobs created before this are removed, or may be at any moment."""
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days)
+
+
+def _partitions(connection: Connection) -> list[tuple[str, datetime]]:
+    """The daily partitions: name and end of the day."""
+    names = connection.execute(
+        sa.text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'prediction'::regclass")
+    ).scalars()
+    return [
+        (name, datetime.strptime(name, _DAY).replace(tzinfo=UTC) + timedelta(days=1))
+        for name in sorted(names)
+        if name != "prediction_default"
+    ]

@@ -1,0 +1,232 @@
+"""The tables: their names are the vocabulary of `docs/explanation`, their constraints are the invariants.
+
+`migrations/versions/` creates them; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+_now = sa.text("now()")
+
+
+def _timestamp(name: str, *, default: bool = False) -> sa.Column[object]:
+    return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=not default, server_default=_now if default else None)
+
+
+def _one_of(name: str, *values: str) -> sa.CheckConstraint:
+    return sa.CheckConstraint(f"{name} IN ({', '.join(repr(value) for value in values)})", name=name)
+
+
+model = sa.Table(
+    "model",
+    metadata,
+    sa.Column("id", sa.Integer, sa.Identity(), primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    _timestamp("created_at", default=True),
+    sa.UniqueConstraint("tenant", "name"),
+)
+
+model_version = sa.Table(
+    "model_version",
+    metadata,
+    sa.Column("id", sa.Integer, sa.Identity(), primary_key=True),
+    sa.Column("model_id", sa.Integer, sa.ForeignKey("model.id"), nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("reference_digest", sa.Text, nullable=False),
+    sa.Column("format", sa.Text, nullable=False),
+    sa.Column("runtime", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("key_column", sa.Text),
+    sa.Column("target_column", sa.Text),
+    sa.Column("trusted", sa.Boolean, nullable=False),
+    sa.Column("signature", JSONB),
+    sa.Column("golden", JSONB),
+    sa.Column("metrics", JSONB),
+    sa.Column("lineage", JSONB),
+    sa.Column("error", sa.Text),
+    sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
+    _timestamp("lease_until"),
+    sa.Column("created_by", sa.Text, nullable=False),
+    _timestamp("created_at", default=True),
+    sa.UniqueConstraint("model_id", "version"),
+    _one_of("state", "registering", "registered", "failed"),
+)
+
+model_alias = sa.Table(
+    "model_alias",
+    metadata,
+    sa.Column("model_id", sa.Integer, sa.ForeignKey("model.id"), primary_key=True),
+    sa.Column("alias", sa.Text, primary_key=True),
+    sa.Column("version_id", sa.Integer, sa.ForeignKey("model_version.id"), nullable=False),
+    _timestamp("changed_at", default=True),
+    _one_of("alias", "production", "candidate", "previous"),
+)
+
+deployment = sa.Table(
+    "deployment",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("model_id", sa.Integer, sa.ForeignKey("model.id"), nullable=False),
+    sa.Column("from_version_id", sa.Integer, sa.ForeignKey("model_version.id")),
+    sa.Column("to_version_id", sa.Integer, sa.ForeignKey("model_version.id"), nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reasons", JSONB, nullable=False, server_default="[]"),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("why", sa.Text),
+    _timestamp("created_at", default=True),
+    _timestamp("finished_at"),
+    _one_of("kind", "deploy", "rollback"),
+    _one_of("state", "warming", "validating", "live", "failed"),
+    sa.Index(None, "model_id", "created_at"),
+)
+
+job = sa.Table(
+    "job",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("version_id", sa.Integer, sa.ForeignKey("model_version.id"), nullable=False),
+    sa.Column("parent_id", UUID(as_uuid=True)),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("lane", sa.Text, nullable=False),
+    sa.Column("priority", sa.SmallInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("format", sa.Text, nullable=False),
+    sa.Column("delimiter", sa.Text, nullable=False, server_default=","),
+    sa.Column("columns", ARRAY(sa.Text), nullable=False),
+    sa.Column("key_column", sa.Text),
+    sa.Column("rows_total", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("rows_succeeded", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("rows_errored", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("rows_canceled", sa.BigInteger, nullable=False, server_default="0"),
+    # Chunks that are not terminal yet. While a job is being received it counts down from zero, and sealing the
+    # upload adds their number: whoever brings it to zero on a sealed job makes the terminal transition.
+    sa.Column("chunks_left", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("chunks_total", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("idempotency_key", sa.Text),
+    sa.Column("request_hash", sa.LargeBinary),
+    sa.Column("metadata", JSONB, nullable=False, server_default="{}"),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("error", sa.Text),
+    _timestamp("created_at", default=True),
+    _timestamp("started_at"),
+    _timestamp("finished_at"),
+    # Renewed while an upload streams in; an upload whose lease is over was abandoned with its API process.
+    _timestamp("upload_lease_until"),
+    _one_of("kind", "single", "batch"),
+    _one_of("lane", "interactive", "bulk"),
+    _one_of("format", "csv", "ndjson"),
+    _one_of("state", "receiving", "queued", "running", "succeeded", "completed_with_errors", "failed", "canceled"),
+    sa.CheckConstraint(
+        "state = 'receiving' OR (chunks_left >= 0 AND rows_total >= rows_succeeded + rows_errored + rows_canceled)",
+        name="rows_balance",
+    ),
+    sa.CheckConstraint(
+        "state IN ('receiving', 'queued', 'running') OR "
+        "(chunks_left = 0 AND rows_total = rows_succeeded + rows_errored + rows_canceled)",
+        name="terminal_is_complete",
+    ),
+    sa.UniqueConstraint("tenant", "idempotency_key"),
+    sa.Index("job_list_idx", "tenant", sa.text("id DESC"), postgresql_where=sa.text("state <> 'receiving'")),
+    sa.Index("job_open_idx", "lane", "id", postgresql_where=sa.text("state IN ('receiving', 'queued', 'running')")),
+    postgresql_with={"fillfactor": "80"},
+)
+
+chunk = sa.Table(
+    "chunk",
+    metadata,
+    sa.Column("job_id", UUID(as_uuid=True), sa.ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("lane", sa.Text, nullable=False),
+    sa.Column("priority", sa.SmallInteger, nullable=False),
+    sa.Column("version_id", sa.Integer, nullable=False),
+    sa.Column("first_row", sa.Integer, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("first_line", sa.BigInteger, nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="queued"),
+    sa.Column("epoch", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("crashes", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("rows_errored", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("owner", sa.Text),
+    _timestamp("lease_until"),
+    _timestamp("not_before", default=True),
+    _timestamp("started_at"),
+    _timestamp("finished_at"),
+    _one_of("state", "queued", "running", "done", "canceled"),
+    sa.CheckConstraint("rows > 0", name="rows_positive"),
+    sa.Index("chunk_claim_idx", "lane", "priority", "number", "job_id", postgresql_where=sa.text("state = 'queued'")),
+    sa.Index("chunk_suspect_idx", "lane", "job_id", postgresql_where=sa.text("state = 'queued' AND crashes > 0")),
+    sa.Index("chunk_lease_idx", "lease_until", postgresql_where=sa.text("state = 'running'")),
+)
+
+# Partitioned by the time inside the job's UUIDv7: one column is the partition key, the first column of the primary
+# key and what every query has at hand, so that a look-up is pruned and a duplicate row is impossible.
+prediction = sa.Table(
+    "prediction",
+    metadata,
+    sa.Column("job_id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("row", sa.Integer, primary_key=True),
+    sa.Column("version_id", sa.Integer, nullable=False),
+    sa.Column("record_key", sa.Text),
+    sa.Column("prediction", sa.Text, nullable=False),
+    sa.Column("probability", sa.Double),
+    sa.Column("probabilities", ARRAY(sa.Double)),
+    _timestamp("scored_at", default=True),
+    # Hash, not btree: keys come in no order, and this costs a third as much while rows are copied in (decision 0002).
+    sa.Index("prediction_record_key_idx", "record_key", postgresql_using="hash"),
+    postgresql_partition_by="RANGE (job_id)",
+)
+
+row_error = sa.Table(
+    "row_error",
+    metadata,
+    sa.Column("job_id", UUID(as_uuid=True), sa.ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("row", sa.Integer, primary_key=True),
+    sa.Column("line", sa.BigInteger),
+    sa.Column("record_key", sa.Text),
+    sa.Column("column_name", sa.Text),
+    sa.Column("code", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("raw", sa.Text, nullable=False),
+)
+
+worker_heartbeat = sa.Table(
+    "worker_heartbeat",
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("worker", sa.Text, nullable=False),
+    sa.Column("lanes", ARRAY(sa.Text), nullable=False),
+    sa.Column("versions", ARRAY(sa.Text), nullable=False),
+    sa.Column("refused", JSONB, nullable=False, server_default="{}"),
+    sa.Column("release", sa.Text, nullable=False),
+    _timestamp("started_at", default=True),
+    _timestamp("seen_at", default=True),
+    _timestamp("claimed_at"),
+)
+
+periodic_run = sa.Table(
+    "periodic_run",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("slot", sa.TIMESTAMP(timezone=True), primary_key=True),
+    _timestamp("started_at", default=True),
+    _timestamp("finished_at"),
+    sa.Column("error", sa.Text),
+)

@@ -1,0 +1,121 @@
+"""Permits: the messages that say "there is work in lane X", and nothing more.
+
+The API publishes them after COMMIT, the kicker publishes them for work that is still claimable. A permit that is lost,
+late, forged or delivered twice changes nothing: workers claim from Postgres.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import lru_cache
+
+from celery import Celery
+from kombu import Queue
+
+import logs
+from settings import get_settings
+
+LANES = ("interactive", "bulk")
+# What a permit asks for: the task that a worker runs, and the queue that it waits in.
+PERMITS = {
+    "interactive": ("score.interactive", "interactive"),
+    "bulk": ("score.bulk", "bulk"),
+    "register": ("model.register", "audits"),
+}
+# Besides the lanes: ticks of beat that must be quick, and periodic work that may take its time.
+QUEUES = (*LANES, "ticks", "audits")
+
+_log = logs.get(__name__)
+
+
+def celery_app(name: str = "scorehouse", *, publish_only: bool = True) -> Celery:
+    """A Celery application on the broker of the settings.
+
+    Args:
+        publish_only: give up on a broker that does not answer within a second; workers wait for it instead.
+    """
+    app = Celery(name, broker=get_settings().resolved_broker_url())
+    wait = 1.0 if publish_only else 30.0
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        result_backend=None,
+        task_ignore_result=True,
+        task_acks_late=False,
+        task_default_queue="ticks",
+        task_queues=[Queue(queue) for queue in QUEUES],
+        task_create_missing_queues=False,
+        task_publish_retry=False,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=True,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_timeout=1.0,
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "socket_timeout": wait,
+            "socket_connect_timeout": 1.0,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "retry_on_timeout": False,
+        },
+    )
+    return app
+
+
+def publish(app: Celery, kind: str, count: int = 1) -> None:
+    """Send permits of one kind now; raises whatever the transport raises when the broker does not answer."""
+    task, queue = PERMITS[kind]
+    for _ in range(count):
+        app.send_task(task, queue=queue, ignore_result=True, retry=False, expires=60)
+
+
+class Publisher:
+    """Publishes permits from a thread of its own, so that a submission never waits for the broker.
+
+    Requests that come while one is being published share the next one.
+    """
+
+    # After a failure the broker is left alone this long; the kicker does what is missed.
+    _PAUSE_SECONDS = 1.0
+
+    def __init__(self) -> None:
+        self._wanted: dict[str, int] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def want(self, kind: str, count: int = 1) -> None:
+        """Ask for at least `count` permits of one of `PERMITS`; returns at once."""
+        with self._changed:
+            self._wanted[kind] = max(self._wanted.get(kind, 0), count)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="permits", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        app = celery_app()
+        while True:
+            with self._changed:
+                while not self._wanted:
+                    self._changed.wait()
+                wanted, self._wanted = self._wanted, {}
+            try:
+                for kind, count in wanted.items():
+                    publish(app, kind, count)
+            except Exception as exc:
+                _log.warning(
+                    "permits_failed",
+                    hint="the broker does not answer; the kicker publishes when it does",
+                    error=repr(exc),
+                )
+                time.sleep(self._PAUSE_SECONDS)
+
+
+@lru_cache(maxsize=1)
+def publisher() -> Publisher:
+    """The publisher of this process; made after a fork, on first use."""
+    return Publisher()

@@ -1,0 +1,111 @@
+"""All settings, read once at start-up from `SCOREHOUSE_*` variables and `.env`.
+
+`docs/reference/settings.md` documents each of them; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="SCOREHOUSE_", env_file=".env", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(Path(".scorehouse"), description="secrets, artefacts and, when embedded, the servers' data")
+    database_url: str | None = Field(None, description="SQLAlchemy URL of Postgres; unset: the embedded one")
+    broker_url: str | None = Field(None, description="Celery broker URL; unset: the embedded Valkey")
+    artefact_url: str | None = Field(None, description="fsspec URL of the artefact store; unset: DATA_DIR/artefacts")
+
+    # api
+    api_host: str = Field("127.0.0.1", description="address that the API listens on")
+    api_port: int = Field(8000, description="port of the API")
+    api_workers: int = Field(2, ge=1, description="gunicorn worker processes")
+    api_threads: int = Field(32, ge=2, description="threads per gunicorn worker")
+    api_url: str | None = Field(None, description="where clients find the API; unset: what `scorehouse up` wrote down")
+    token: SecretStr | None = Field(None, description="bearer token of clients; unset: DATA_DIR/admin.token")
+    jwt_key_file: Path | None = Field(None, description="file with the signing key; unset: DATA_DIR/jwt.key")
+    flower_port: int = Field(5555, description="port of Flower")
+    default_model: str | None = Field(None, description="model of /predict when ?model= is absent; unset: the only one")
+
+    # bounds of what is accepted
+    max_upload_bytes: int = Field(20 * 1024 * MIB, ge=1, description="bytes of one upload, decompressed")
+    max_json_bytes: int = Field(16 * MIB, ge=1, description="bytes of one JSON body")
+    max_json_records: int = Field(10_000, ge=1, description="records in one JSON body")
+    max_record_bytes: int = Field(MIB, ge=1, description="bytes of one record")
+    max_cell_chars: int = Field(65_536, ge=1, description="characters of one cell")
+    max_columns: int = Field(2_000, ge=1, description="columns of one file")
+    max_artefact_bytes: int = Field(4 * 1024 * MIB, ge=1, description="bytes of one model artefact")
+    max_inflation: int = Field(200, ge=1, description="decompressed bytes per compressed byte, past the first 16 MiB")
+
+    # work
+    chunk_bytes: int = Field(2 * MIB, ge=1, description="bytes of a full-size chunk, before compression")
+    interactive_rows: int = Field(64, ge=1, description="JSON jobs of at most this many rows take the interactive lane")
+    lease_seconds: int = Field(
+        30, ge=2, description="how long a claim is good for; also the recovery time after a kill"
+    )
+    chunk_time_limit: float = Field(25.0, gt=0, description="seconds a chunk may take before its worker child is ended")
+    drain_seconds: float = Field(2.0, gt=0, description="how long one permit keeps its worker child claiming")
+    singles_per_claim: int = Field(256, ge=1, description="interactive chunks scored in one predict call")
+    worker_cache_versions: int = Field(4, ge=1, description="model versions that a worker child keeps loaded")
+    worker_concurrency: int = Field(2, ge=1, description="children of one `scorehouse worker`")
+    bulk_niceness: int = Field(10, ge=0, le=19, description="nice level of children that serve only the bulk lane")
+    kick_seconds: float = Field(1.0, gt=0, description="beat's interval for permits and rescues")
+    poison_attempts: int = Field(3, ge=1, description="crashes after which a single row becomes a row error")
+    deaf_seconds: float = Field(30.0, gt=0, description="a worker that claims nothing this long beside work exits")
+    retention_days: int = Field(90, ge=1, description="age at which jobs, inputs and predictions are removed")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="level of the logs")
+    log_format: Literal["json", "console"] = Field("json", description="structured JSON lines or text for people")
+
+    @property
+    def stack_file(self) -> Path:
+        """What `scorehouse up` writes: URLs, ports and pids of the running stack."""
+        return self.data_dir / "stack.json"
+
+    def running_stack(self) -> dict[str, str | int]:
+        """The stack file's content, empty when nothing was started from this data folder."""
+        try:
+            content: dict[str, str | int] = json.loads(self.stack_file.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+        return content
+
+    def resolved_database_url(self) -> str:
+        """The URL to connect to.
+
+        Raises:
+            LookupError: none is set and no stack was started from this data folder.
+        """
+        return self._resolved("database_url")
+
+    def resolved_broker_url(self) -> str:
+        """Like `resolved_database_url`, of the broker."""
+        return self._resolved("broker_url")
+
+    def resolved_artefact_url(self) -> str:
+        return self.artefact_url or (self.data_dir.resolve() / "artefacts").as_uri()
+
+    def resolved_jwt_key_file(self) -> Path:
+        return self.jwt_key_file or self.data_dir / "jwt.key"
+
+    def _resolved(self, name: str) -> str:
+        url = getattr(self, name) or self.running_stack().get(name)
+        if not url:
+            raise LookupError(
+                f"SCOREHOUSE_{name.upper()} is not set and no stack runs from {self.data_dir}: "
+                "set it, or start one with `scorehouse up`"
+            )
+        return str(url)
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The process's settings; tests that change the environment call `get_settings.cache_clear()`."""
+    return Settings()

@@ -1,0 +1,52 @@
+"""The Celery application of workers and beat: settings, schedule, and what a worker child does when it starts."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
+
+import logs
+from permits import LANES, celery_app
+from settings import get_settings
+
+settings = get_settings()
+
+app = celery_app(publish_only=False)
+app.conf.update(
+    include=["worker.tasks"],
+    # Only ticks: what a tick finds to do stands in Postgres. Ticks that nobody took in time are dropped, not piled up.
+    beat_schedule={
+        "kick": {"task": "tick.kick", "schedule": settings.kick_seconds, "options": {"expires": 5, "queue": "ticks"}},
+        "rescue": {
+            "task": "tick.rescue",
+            "schedule": settings.kick_seconds,
+            "options": {"expires": 5, "queue": "ticks"},
+        },
+        "sweep": {"task": "tick.sweep", "schedule": 60.0, "options": {"expires": 60, "queue": "audits"}},
+        "housekeeping": {"task": "tick.housekeeping", "schedule": 3600.0, "options": {"queue": "audits"}},
+    },
+    beat_max_loop_interval=1.0,
+)
+
+
+@setup_logging.connect
+def _configure_logs(**_: Any) -> None:
+    logs.configure(settings)
+
+
+@worker_process_init.connect
+def _start_child(**_: Any) -> None:
+    """Everything that holds a connection, a thread or a model is made here, after the fork."""
+    from worker.child import start  # noqa: PLC0415 - beat and the parent never load a model
+
+    lanes = tuple(os.environ.get("SCOREHOUSE_LANES", ",".join(LANES)).split(","))
+    start(settings, lanes)
+
+
+@worker_process_shutdown.connect
+def _stop_child(**_: Any) -> None:
+    from worker.child import stop  # noqa: PLC0415 - as above
+
+    stop()

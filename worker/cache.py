@@ -1,0 +1,103 @@
+"""The model versions that a worker child keeps loaded, by digest, each checked against its golden rows once."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+import logs
+from db import models
+from db.engine import transaction
+from db.models import Version
+from errors import ArtefactRefused, NotFound
+from registry import runtime
+from registry.golden import Golden, check_golden
+from registry.runtime import Runtime
+from registry.signature import Signature
+from registry.store import ArtefactStore
+
+_log = logs.get(__name__)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A version that is ready to score."""
+
+    version: Version
+    signature: Signature
+    runtime: Runtime
+
+
+class Cache:
+    """At most `size` versions; the one that was used longest ago makes room."""
+
+    def __init__(self, engine: Engine, store: ArtefactStore, folder: Path, size: int) -> None:
+        self._engine = engine
+        self._store = store
+        self._folder = folder
+        self._size = size
+        self._lock = threading.Lock()
+        self._loaded: OrderedDict[int, Loaded] = OrderedDict()
+        self._refused: dict[int, tuple[str, str]] = {}
+
+    def get(self, version_id: int) -> Loaded:
+        """The version, loaded now if it is not held.
+
+        Raises:
+            ArtefactRefused: its bytes or its golden rows are not what the registry vouches for; from now on the
+                version is in `refused_ids`.
+        """
+        with self._lock:
+            if version_id in self._loaded:
+                self._loaded.move_to_end(version_id)
+                return self._loaded[version_id]
+            if version_id in self._refused:
+                raise ArtefactRefused(self._refused[version_id][1])
+            with transaction(self._engine) as connection:
+                version = models.by_id(connection, version_id)
+            try:
+                loaded = self._load(version)
+            except ArtefactRefused as exc:
+                self._refused[version_id] = (version.digest, str(exc))
+                _log.error("version_refused", model=version.model, version=version.version, reason=str(exc))
+                raise
+            self._loaded[version_id] = loaded
+            while len(self._loaded) > self._size:
+                self._loaded.popitem(last=False)
+            return loaded
+
+    def warm(self, versions: list[Version]) -> None:
+        """Load production versions ahead of their first chunk, as many as there is room for."""
+        for version in versions[: self._size]:
+            if version.id not in self._loaded and version.id not in self._refused:
+                try:
+                    self.get(version.id)
+                except ArtefactRefused:
+                    continue  # logged and reported by the heartbeat
+
+    @property
+    def digests(self) -> list[str]:
+        return sorted({loaded.version.digest for loaded in list(self._loaded.values())})
+
+    @property
+    def refused_ids(self) -> list[int]:
+        return list(self._refused)
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Reasons by digest."""
+        return dict(self._refused.values())
+
+    def _load(self, version: Version) -> Loaded:
+        signature = Signature.model_validate(version.signature)
+        try:
+            path = self._store.fetch(version.digest, self._folder)
+            loaded = runtime.load(path, format=version.format, digest=version.digest)  # type: ignore[arg-type]  # checked when registered
+        except (OSError, NotFound) as exc:
+            raise ArtefactRefused(f"the artefact of {version.model}@{version.version} cannot be read: {exc}") from exc
+        check_golden(loaded, signature, [Golden.model_validate(row) for row in version.golden or []])
+        return Loaded(version, signature, loaded)

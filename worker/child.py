@@ -1,0 +1,162 @@
+"""A worker child: what one scoring process holds, and the loop that a permit lets it run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+
+import logs
+from db import chunks, models
+from db.chunks import Claim
+from db.engine import create_engine, transaction
+from errors import ArtefactRefused, Fenced, InvalidPackage
+from registry.store import ArtefactStore
+from settings import Settings
+from worker import host, registration, scoring
+from worker.cache import Cache
+from worker.heartbeat import Heartbeat
+
+_log = logs.get(__name__)
+
+
+class Child:
+    """One process that claims, scores and finishes; it has its own connections and its own loaded versions."""
+
+    def __init__(self, settings: Settings, lanes: tuple[str, ...]) -> None:
+        self.settings = settings
+        self.owner = host.owner(os.getpid(), psutil.Process().create_time())
+        self.engine = create_engine(settings.resolved_database_url(), name=f"worker {'+'.join(lanes)}", pool_size=2)
+        self.store = ArtefactStore(settings.resolved_artefact_url())
+        self.cache = Cache(self.engine, self.store, Path(settings.data_dir) / "cache", settings.worker_cache_versions)
+        self.heartbeat = Heartbeat(self.engine, self.cache, settings, owner=self.owner, lanes=lanes)
+
+    def drain(self, lane: str) -> str:
+        """Claim and score chunks of a lane until there are none or the permit's time is over; says which."""
+        deadline = time.monotonic() + self.settings.drain_seconds
+        names: list[str] = []
+        while time.monotonic() < deadline:
+            claims = self._claim(lane, suspects=True) or self._claim(lane, suspects=False)
+            if not claims:
+                break
+            self.heartbeat.claimed()
+            self._score(claims)
+            names += [claim.name for claim in claims]
+        else:
+            self._pass_on(lane)
+        return _told(names)
+
+    def register(self) -> str:
+        """Examine one version that was uploaded, if one waits."""
+        with transaction(self.engine) as connection:
+            version = models.claim_registration(connection)
+        if version is None:
+            return "nothing to register"
+        name = f"{version.model}@{version.version}"
+        try:
+            examined = registration.examine_version(version, self.store, Path(self.settings.data_dir) / "cache")
+        except (InvalidPackage, ArtefactRefused) as exc:
+            with transaction(self.engine) as connection:
+                models.fail_registration(connection, version.id, registration.reason(exc))
+            _log.warning("registration_failed", model=version.model, version=version.version, reason=str(exc))
+            return f"{name}: failed"
+        with transaction(self.engine) as connection:
+            models.complete_registration(
+                connection,
+                version.id,
+                signature=examined.signature,
+                golden=examined.golden,
+                metrics=examined.metrics,
+                lineage=examined.lineage,
+            )
+        _log.info("registered", model=version.model, version=version.version, digest=version.digest)
+        return f"{name}: registered"
+
+    def _claim(self, lane: str, *, suspects: bool) -> list[Claim]:
+        count = self.settings.singles_per_claim if lane == "interactive" and not suspects else 1
+        return chunks.claim(
+            self.engine,
+            lane=lane,
+            count=count,
+            owner=self.owner,
+            lease_seconds=self.settings.lease_seconds,
+            refused=self.cache.refused_ids,
+            suspects=suspects,
+        )
+
+    def _score(self, claims: list[Claim]) -> None:
+        _kill_me_after(self.settings.chunk_time_limit)
+        try:
+            for group in scoring.groups(claims):
+                self._score_group(group)
+        finally:
+            _kill_me_after(0)
+
+    def _score_group(self, claims: list[Claim]) -> None:
+        try:
+            loaded = self.cache.get(claims[0].version_id)
+        except ArtefactRefused:
+            chunks.release(self.engine, claims)  # to a worker that can; this one claims no more of the version
+            return
+        scored = scoring.score(claims, loaded, self.settings)
+        try:
+            chunks.finish(self.engine, scored.outcomes, scored.prediction_csv)
+        except Fenced as exc:
+            _log.warning("fenced", chunks=[claim.name for claim in claims][:10], reason=str(exc))
+            if len(claims) > 1:  # one of many was canceled: the others are still ours
+                for outcome in scored.outcomes:
+                    self._finish_alone(loaded.version.id, outcome.claim)
+
+    def _finish_alone(self, version_id: int, claim: Claim) -> None:
+        scored = scoring.score([claim], self.cache.get(version_id), self.settings)
+        try:
+            chunks.finish(self.engine, scored.outcomes, scored.prediction_csv)
+        except Fenced:
+            _log.info("fenced", chunks=[claim.name])
+
+    def _pass_on(self, lane: str) -> None:
+        """The time is over and there may be more work: hand a permit to whoever is next, for fairness between queues."""
+        from permits import publisher  # noqa: PLC0415 - Celery's publishing side, only where it is needed
+
+        publisher().want(lane)
+
+
+def _told(names: list[str]) -> str:
+    if len(names) <= 5:
+        return f"scored {', '.join(names)}" if names else "nothing to claim"
+    return f"scored {len(names)} chunks: {', '.join(names[:5])} …"
+
+
+def _kill_me_after(seconds: float) -> None:
+    """Let the kernel end this process after `seconds`, even inside C code that never returns; 0 calls it off.
+
+    The rescuer then takes the chunk back; the pool starts another child.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+_child: Child | None = None
+
+
+def start(settings: Settings, lanes: tuple[str, ...]) -> None:
+    """Called in each child after the fork."""
+    global _child  # noqa: PLW0603 - one per process, set once by Celery's start signal
+    if lanes == ("bulk",):
+        os.nice(settings.bulk_niceness)  # singles, API and Postgres come first on a busy machine
+    _child = Child(settings, lanes)
+    _child.heartbeat.start()
+
+
+def stop() -> None:
+    if _child is not None:
+        _child.heartbeat.stop()
+        _child.engine.dispose()
+
+
+def current() -> Child:
+    assert _child is not None, "only in a worker child"
+    return _child

@@ -1,0 +1,107 @@
+"""The heartbeat of a worker child: says that it lives and what it holds, keeps production warm, notices deafness."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from importlib.metadata import version as release_of
+
+from sqlalchemy import Engine
+
+import logs
+from db import chunks, models, workers
+from db.engine import transaction
+from errors import ScorehouseError
+from permits import celery_app
+from settings import Settings
+from worker import host
+from worker.cache import Cache
+
+_log = logs.get(__name__)
+
+_SECONDS = 2.0
+# Deafness is a matter of half a minute; looking for it is not worth a query at every beat.
+_BEATS_PER_HEARING_TEST = 5
+
+
+class Heartbeat:
+    """A thread beside the scoring one, with its own short transactions."""
+
+    def __init__(self, engine: Engine, cache: Cache, settings: Settings, *, owner: str, lanes: tuple[str, ...]) -> None:
+        self._engine = engine
+        self._cache = cache
+        self._settings = settings
+        self._owner = owner
+        self._worker = host.owner(os.getppid(), 0.0)
+        self._lanes = lanes
+        self._release = release_of("scorehouse")
+        self._claimed = False
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Say goodbye, so that nobody counts on this child any more."""
+        self._stopped.set()
+        self._thread.join(timeout=5)
+        try:
+            with transaction(self._engine) as connection:
+                workers.leave(connection, [self._owner])
+        except ScorehouseError as exc:
+            _log.info("goodbye_failed", reason=str(exc))
+
+    def claimed(self) -> None:
+        self._claimed = True
+
+    def _run(self) -> None:
+        beats = 0
+        while not self._stopped.is_set():
+            try:
+                self._beat()
+                beats += 1
+                if beats % _BEATS_PER_HEARING_TEST == 0:
+                    self._hearing_test()
+            except ScorehouseError as exc:
+                _log.warning("heartbeat_missed", reason=str(exc))
+            except Exception:
+                _log.exception("heartbeat_failed")
+            self._stopped.wait(_SECONDS)
+
+    def _beat(self) -> None:
+        with transaction(self._engine) as connection:
+            production = models.in_production(connection)
+        self._cache.warm(production)
+        claimed, self._claimed = self._claimed, False
+        with transaction(self._engine) as connection:
+            workers.beat(
+                connection,
+                owner=self._owner,
+                worker=self._worker,
+                lanes=self._lanes,
+                versions=self._cache.digests,
+                refused=self._cache.refused,
+                release=self._release,
+                claimed=claimed,
+            )
+            dead = [name for name in workers.owners_on(connection, host.place()) if host.is_dead(name)]
+            workers.leave(connection, dead)
+
+    def _hearing_test(self) -> None:
+        """End the whole worker when work waits, the broker answers, and no child was given a permit for too long."""
+        limit = self._settings.deaf_seconds
+        if not any(
+            chunks.waiting_longer_than(self._engine, lane, limit, self._cache.refused_ids) for lane in self._lanes
+        ):
+            return
+        with transaction(self._engine) as connection:
+            if workers.idle_seconds(connection, self._worker) < limit:
+                return
+        with celery_app().connection_for_write() as connection:
+            connection.ensure_connection(max_retries=0, timeout=1, reraise_as_library_errors=False)
+        _log.error("deaf", hint="work waits and the broker answers, but no permit reaches this worker; it restarts")
+        os.kill(os.getppid(), signal.SIGTERM)
+        if not self._stopped.wait(20):
+            os.kill(os.getppid(), signal.SIGKILL)

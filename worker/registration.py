@@ -1,0 +1,61 @@
+"""Registration in a worker: examine what was uploaded, or say why it cannot be a version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from db.models import Version
+from errors import InvalidInput, InvalidPackage, NotFound, ScorehouseError
+from registry.examine import examine
+from registry.store import ArtefactStore
+
+_CODE_FORMATS = {"joblib"}
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What is stored with the version, as JSON values."""
+
+    signature: dict[str, Any]
+    golden: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    lineage: dict[str, Any]
+
+
+def examine_version(version: Version, store: ArtefactStore, cache: Path) -> Examined:
+    """Load the artefact, infer the signature from the reference, and score all of the reference.
+
+    Raises:
+        InvalidPackage, ArtefactRefused: it cannot be a version; says why.
+    """
+    if version.format in _CODE_FORMATS and not version.trusted:
+        raise InvalidPackage(
+            "a joblib or pickle file runs code when it is loaded; register it with --trust, or as skops"
+        )
+    try:
+        artefact = store.fetch(version.digest, cache)
+        reference = store.fetch(version.reference_digest, cache)
+    except NotFound as exc:
+        raise InvalidPackage(str(exc)) from exc
+    package = examine(
+        artefact,
+        format=version.format,  # type: ignore[arg-type]  # checked when it was uploaded
+        digest=version.digest,
+        reference=reference,
+        key=version.key_column,
+        target=version.target_column,
+    )
+    return Examined(
+        signature=package.signature.model_dump(mode="json"),
+        golden=[row.model_dump(mode="json") for row in package.golden],
+        metrics=dict(package.metrics),
+        lineage={"reference_digest": version.reference_digest, "examined_with": package.fitted_with},
+    )
+
+
+def reason(error: ScorehouseError) -> str:
+    """The error with every place it names, for the version's `error`."""
+    problems = error.problems if isinstance(error, InvalidInput) else []
+    return "\n".join([str(error), *(f"{problem.pointer}: {problem.detail}" for problem in problems)])

@@ -1,0 +1,66 @@
+"""What beat's ticks do: permits for claimable work, rescue of lost claims, and the removal of what is left behind."""
+
+from __future__ import annotations
+
+from celery import Celery
+from sqlalchemy import Engine
+
+import logs
+from db import chunks, jobs, models, periodic, predictions, retention, workers
+from db.engine import transaction
+from permits import publish
+from settings import Settings
+from worker import host
+
+_log = logs.get(__name__)
+
+# A permit drains its lane, so there is no use in more of them than there are children to take one.
+_MOST_PERMITS = 16
+
+
+def kick(engine: Engine, app: Celery) -> str:
+    """Publish permits for the work that waits: this is what makes Redis forgettable."""
+    counts = chunks.claimable(engine)
+    with transaction(engine) as connection:
+        counts["register"] = models.registrations_due(connection)
+        children = {
+            lane: sum(lane in row.lanes for row in workers.live(connection)) for lane in ("interactive", "bulk")
+        }
+    for kind, count in counts.items():
+        publish(app, kind, min(count, children.get(kind, 1) or 1, _MOST_PERMITS))
+    return ", ".join(f"{kind}: {count} waiting" for kind, count in counts.items() if count) or "nothing waits"
+
+
+def rescue(engine: Engine, settings: Settings) -> str:
+    """Take back the claims of dead workers and of those whose lease is over."""
+    dead = [owner for owner in chunks.running_owners(engine, f"{host.place()}:") if host.is_dead(owner)]
+    count = chunks.rescue(engine, poison_attempts=settings.poison_attempts, dead_owners=dead)
+    if count:
+        _log.warning("rescued", chunks=count, dead_owners=dead)
+    return f"{count} rescued"
+
+
+def sweep(engine: Engine) -> str:
+    """Remove uploads that were abandoned with their API process."""
+    with transaction(engine) as connection:
+        left = jobs.abandoned(connection)
+    for job_id in left:
+        with transaction(engine) as connection:
+            jobs.discard(connection, job_id)
+        _log.info("upload_discarded", job=str(job_id))
+    return f"{len(left)} abandoned uploads removed"
+
+
+def housekeeping(engine: Engine, settings: Settings) -> str:
+    """Make the partitions of the coming days, drop those past retention, forget old heartbeats and runs."""
+    with transaction(engine) as connection:
+        slot = periodic.this_hour(connection)
+        if not periodic.begin(connection, "housekeeping", slot):
+            return "done already by another beat"
+    with transaction(engine) as connection:
+        made = predictions.ensure_partitions(connection)
+        removed = retention.sweep(connection, days=settings.retention_days)
+        workers.sweep(connection)
+        periodic.sweep(connection)
+        periodic.end(connection, "housekeeping", slot)
+    return f"{len(made)} partitions made, {removed} jobs removed"

@@ -1,0 +1,41 @@
+"""The tasks: each takes a permit or a tick, calls one function, and says in its result what it did (Flower shows it)."""
+
+from __future__ import annotations
+
+from worker import child, sweeps
+from worker.app import app
+
+
+@app.task(name="score.interactive")
+def score_interactive() -> str:
+    return child.current().drain("interactive")
+
+
+@app.task(name="score.bulk")
+def score_bulk() -> str:
+    return child.current().drain("bulk")
+
+
+@app.task(name="model.register")
+def register() -> str:
+    return child.current().register()
+
+
+@app.task(name="tick.kick")
+def kick() -> str:
+    return sweeps.kick(child.current().engine, app)
+
+
+@app.task(name="tick.rescue")
+def rescue() -> str:
+    return sweeps.rescue(child.current().engine, child.current().settings)
+
+
+@app.task(name="tick.sweep")
+def sweep() -> str:
+    return sweeps.sweep(child.current().engine)
+
+
+@app.task(name="tick.housekeeping")
+def housekeeping() -> str:
+    return sweeps.housekeeping(child.current().engine, child.current().settings)
