@@ -9,7 +9,6 @@ import structlog
 
 from settings import Settings
 
-
 # Celery tells of every tick and every permit; what was done about them, our own events tell.
 _CHATTY = ("celery.app.trace", "celery.beat", "celery.worker.strategy", "kombu", "sqlalchemy.engine")
 

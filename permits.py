@@ -11,7 +11,7 @@ import time
 from functools import lru_cache
 
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 
 import logs
 from settings import get_settings
@@ -44,7 +44,7 @@ def celery_app(name: str = "scorehouse", *, publish_only: bool = True) -> Celery
         task_ignore_result=True,
         task_acks_late=False,
         task_default_queue="ticks",
-        task_queues=[Queue(queue) for queue in QUEUES],
+        task_queues=[Queue(queue) for queue in QUEUES],  # type: ignore[no-untyped-call]  # kombu has no types
         task_create_missing_queues=False,
         task_publish_retry=False,
         worker_prefetch_multiplier=1,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from importlib.metadata import version as release_of
 
-from flask_openapi3 import Info, OpenAPI
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
 from pydantic import ValidationError
 
 import logs

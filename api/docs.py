@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from flask import Blueprint, Response, abort, current_app, jsonify
-from flask_openapi3 import OpenAPI
+from flask_openapi3.openapi import OpenAPI
 
 from api.auth import PUBLIC, required_scope, scope
 

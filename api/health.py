@@ -6,7 +6,7 @@ from importlib.metadata import version as release_of
 from typing import Any
 
 from flask import Response, jsonify
-from flask_openapi3 import APIBlueprint
+from flask_openapi3.blueprint import APIBlueprint
 
 from api import schemas
 from api.auth import PUBLIC, scope

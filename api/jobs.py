@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response, jsonify, request, stream_with_context
-from flask_openapi3 import APIBlueprint
+from flask_openapi3.blueprint import APIBlueprint
 
 from api import downloads, events, retries, schemas, uploads
 from api.auth import caller, scope

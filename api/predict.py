@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response, jsonify, request
-from flask_openapi3 import APIBlueprint
+from flask_openapi3.blueprint import APIBlueprint
 
 from api import schemas
 from api.auth import caller, scope

@@ -113,8 +113,8 @@ def _rows_per_second(row: Row[Any]) -> float | None:
     done = row.rows_succeeded + row.rows_errored
     if row.started_at is None or done == 0:
         return None
-    seconds = ((row.finished_at or row.now) - row.started_at).total_seconds()
-    return round(done / max(seconds, 0.001), 1)
+    seconds: float = ((row.finished_at or row.now) - row.started_at).total_seconds()
+    return round(float(done) / max(seconds, 0.001), 1)
 
 
 def _links(job_id: UUID) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask_openapi3.models import RawModel
@@ -72,7 +72,7 @@ class UploadQuery(BaseModel):
 class UploadBody(RawModel):
     """A CSV file with a header row, or one JSON object per line; streamed, `Content-Encoding: gzip` allowed."""
 
-    mimetypes: ClassVar[list[str]] = ["application/json", "text/csv", "application/x-ndjson", "multipart/form-data"]
+    mimetypes: list[str] = ["application/json", "text/csv", "application/x-ndjson", "multipart/form-data"]
 
 
 class SubmitHeader(BaseModel):
@@ -179,13 +179,13 @@ class PredictQuery(BaseModel):
 class RecordBody(RawModel):
     """A flat JSON record, its members are the model's inputs; `customer_id` or the signature's key is its key."""
 
-    mimetypes: ClassVar[list[str]] = ["application/json"]
+    mimetypes: list[str] = ["application/json"]
 
 
 class RecordListBody(RawModel):
     """A JSON list of flat records."""
 
-    mimetypes: ClassVar[list[str]] = ["application/json"]
+    mimetypes: list[str] = ["application/json"]
 
 
 class Prediction(BaseModel):
@@ -218,7 +218,7 @@ class DeploymentPath(ModelPath):
 class RegistrationBody(RawModel):
     """`multipart/form-data`: the fields `version`, `key`, `target`, `runtime`, `trust`, then the files `reference`, `artefact`."""
 
-    mimetypes: ClassVar[list[str]] = ["multipart/form-data"]
+    mimetypes: list[str] = ["multipart/form-data"]
 
 
 class RegistrationFields(_Closed):

@@ -120,7 +120,7 @@ def _measure(stack: BackgroundStack, model: str, rows: int, file: Path, repeats:
     return Measurement(model, rows, file.stat().st_size, pairs, comparison, sampler.peaks)
 
 
-def _pair(  # noqa: PLR0913 - the two contestants, what they share and who begins
+def _pair(
     stack: BackgroundStack,
     model: str,
     file: Path,

@@ -60,7 +60,7 @@ def settings_environment(settings: Settings) -> dict[str, str]:
 
 
 def _celery() -> list[str]:
-    return [sys.executable, "-m", "celery", "-A", "worker.app"]
+    return [sys.executable, "-m", "celery", "--quiet", "-A", "worker.app"]
 
 
 def _as_text(value: Any) -> str:

@@ -63,7 +63,10 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: Json = False, url: Url = None) -> None:
-    """Check what is reachable, in which version, and say what to do; exits 1 when something needed is missing."""
+    """Check what is reachable; say what to do.
+
+    Shows versions, too, and exits 1 when something that is needed is missing.
+    """
     checks = examine(url)
     good = all(check.state != "failed" for check in checks)
     if as_json:

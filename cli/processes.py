@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -46,8 +45,7 @@ def up(
     from cli.up import run_stack  # noqa: PLC0415 - needs the embedded servers, which production has no use for
 
     settings = _settings(data_dir=data_dir, api_port=port, flower_port=flower_port)
-    with _errors_for_people():
-        run_stack(settings, workers=workers, with_flower=not no_flower)
+    run_stack(settings, workers=workers, with_flower=not no_flower)
 
 
 def api(
@@ -86,8 +84,7 @@ def flower(
     from embedded.secrets import ensure_secrets  # noqa: PLC0415 - nothing else here needs it
 
     settings = _settings(data_dir=data_dir, flower_port=port)
-    with _errors_for_people():
-        password = ensure_secrets(settings.data_dir).flower_password()
+    password = ensure_secrets(settings.data_dir).flower_password()
     env = {} if "FLOWER_BASIC_AUTH" in os.environ else command_lines.flower_environment(password)
     _become(command_lines.flower(settings.flower_port), settings, env)
 
@@ -96,8 +93,7 @@ def db_upgrade(data_dir: DataDir = None) -> None:
     """Bring the schema to what this release needs; does nothing when it is there already."""
     from migrations import upgrade  # noqa: PLC0415 - Alembic
 
-    with _errors_for_people():
-        upgrade(_settings(data_dir=data_dir).resolved_database_url())
+    upgrade(_database_url(_settings(data_dir=data_dir)))
     typer.echo("the schema is up to date")
 
 
@@ -105,8 +101,7 @@ def db_check(data_dir: DataDir = None) -> None:
     """Exit 0 when the schema is what this release needs, 1 when it is not."""
     from migrations import check  # noqa: PLC0415 - Alembic
 
-    with _errors_for_people():
-        current, wanted = check(_settings(data_dir=data_dir).resolved_database_url())
+    current, wanted = check(_database_url(_settings(data_dir=data_dir)))
     if current != wanted:
         state = "is empty" if current is None else f"has revision {current}"
         typer.echo(f"the database {state}, this release needs {wanted}: run `scorehouse db upgrade`", err=True)
@@ -125,10 +120,8 @@ def _become(argv: list[str], settings: Settings, env: Mapping[str, str] = {}) ->
     os.execvpe(argv[0], argv, environment)  # noqa: S606 - argv is ours
 
 
-@contextmanager
-def _errors_for_people() -> Iterator[None]:
+def _database_url(settings: Settings) -> str:
     try:
-        yield
-    except (ScorehouseError, LookupError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+        return settings.resolved_database_url()
+    except LookupError as error:
+        raise ScorehouseError(str(error)) from error

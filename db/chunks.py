@@ -14,6 +14,7 @@ import csv
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -280,13 +281,13 @@ def _is_done(engine: Engine, outcomes: Sequence[Outcome]) -> bool:
     return bool(row.state == "done")
 
 
-def _requeue(connection: Connection, row: sa.Row[tuple[object, ...]], *, crashes: int) -> None:
+def _requeue(connection: Connection, row: sa.Row[Any], *, crashes: int) -> None:
     connection.execute(
         _locked(row).values(state="queued", epoch=row.epoch + 1, crashes=crashes, owner=None, lease_until=None)
     )
 
 
-def _cut_in_two(connection: Connection, row: sa.Row[tuple[object, ...]], max_bytes: int) -> None:
+def _cut_in_two(connection: Connection, row: sa.Row[Any], max_bytes: int) -> None:
     """Keep the first half in the chunk and put the second into a new one, both still under suspicion."""
     whole = Piece(row.first_row, row.rows, row.first_line, unpack(bytes(row.payload), max_bytes))
     first, second = halve(whole, row.format, row.delimiter)
@@ -329,7 +330,7 @@ def _cut_in_two(connection: Connection, row: sa.Row[tuple[object, ...]], max_byt
     connection.execute(_locked(row).values(epoch=row.epoch + 1, rows=first.rows, payload=pack(first.data), **suspect))
 
 
-def _poison(connection: Connection, row: sa.Row[tuple[object, ...]], crashes: int, max_bytes: int) -> None:
+def _poison(connection: Connection, row: sa.Row[Any], crashes: int, max_bytes: int) -> None:
     raw = unpack(bytes(row.payload), max_bytes).decode().rstrip("\r\n")
     error = RowError(
         row=row.first_row,
@@ -354,17 +355,17 @@ def _poison(connection: Connection, row: sa.Row[tuple[object, ...]], crashes: in
     jobs.count_down(connection, [(row.job_id, 0, 1)])
 
 
-def _locked(row: sa.Row[tuple[object, ...]]) -> sa.Update:
+def _locked(row: sa.Row[Any]) -> sa.Update:
     return sa.update(chunk).where(chunk.c.job_id == row.job_id, chunk.c.number == row.number)
 
 
-def _key(raw: str, row: sa.Row[tuple[object, ...]]) -> str | None:
+def _key(raw: str, row: sa.Row[Any]) -> str | None:
     if row.key_column is None:
         return None
     try:
         if row.format == "csv":
             cells = next(csv.reader(raw.splitlines(keepends=True), delimiter=row.delimiter))
-            return cells[row.columns.index(row.key_column)]
+            return str(cells[row.columns.index(row.key_column)])
         value = json.loads(raw).get(row.key_column)
         return None if value is None else str(value)
     except (ValueError, IndexError, AttributeError):

@@ -75,8 +75,10 @@ def is_outage(error: DBAPIError) -> bool:
     """Whether the server could not serve, as opposed to a statement that is wrong."""
     state = getattr(error.orig, "pgcode", None)
     if state is None:
-        return isinstance(error, OperationalError | InterfaceError | InternalError) or error.connection_invalidated
-    return state.startswith(_OUTAGE_STATES) or state == "25P03"
+        return isinstance(error, OperationalError | InterfaceError | InternalError) or bool(
+            error.connection_invalidated
+        )
+    return bool(state.startswith(_OUTAGE_STATES)) or state == "25P03"
 
 
 def _reason(error: DBAPIError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -219,7 +220,7 @@ _JOINED = job.join(model_version, model_version.c.id == job.c.version_id).join(
 _VISIBLE = job.c.state != "receiving"
 
 
-def get(connection: Connection, tenant: str, job_id: UUID) -> sa.Row[tuple[object, ...]]:
+def get(connection: Connection, tenant: str, job_id: UUID) -> sa.Row[Any]:
     """A job with the names of its model and version.
 
     Raises:
@@ -235,7 +236,7 @@ def get(connection: Connection, tenant: str, job_id: UUID) -> sa.Row[tuple[objec
 
 def page(
     connection: Connection, tenant: str, *, state: str | None, model_name: str | None, after: UUID | None, limit: int
-) -> Sequence[sa.Row[tuple[object, ...]]]:
+) -> Sequence[sa.Row[Any]]:
     """Jobs of a tenant, newest first, beginning after (older than) a job's id."""
     query = sa.select(*_COLUMNS).select_from(_JOINED).where(job.c.tenant == tenant, _VISIBLE)
     if state is not None:
@@ -247,7 +248,7 @@ def page(
     return connection.execute(query.order_by(job.c.id.desc()).limit(limit)).all()
 
 
-def queue_position(connection: Connection, row: sa.Row[tuple[object, ...]], limit: int = 1000) -> int:
+def queue_position(connection: Connection, row: sa.Row[Any], limit: int = 1000) -> int:
     """How many open jobs of the lane were submitted before this one, counted up to `limit`."""
     earlier = (
         sa.select(job.c.id)
@@ -326,5 +327,5 @@ def _notify(connection: Connection, job_ids: Sequence[UUID]) -> None:
         )
 
 
-def _in_seconds(seconds: float) -> sa.ColumnElement[object]:
+def _in_seconds(seconds: float) -> sa.ColumnElement[Any]:
     return sa.func.now() + sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -104,9 +104,10 @@ def add_version(connection: Connection, new: NewVersion) -> int:
     }
     try:
         with connection.begin_nested():
-            return connection.execute(
+            version_id: int = connection.execute(
                 sa.insert(model_version).values(**values).returning(model_version.c.id)
             ).scalar_one()
+            return version_id
     except IntegrityError:
         return _same_content(connection, model_id, new)
 
@@ -184,9 +185,8 @@ def fail_registration(connection: Connection, version_id: int, error: str) -> No
 
 
 def by_id(connection: Connection, version_id: int) -> Version:
-    return Version(
-        *connection.execute(sa.select(*_VERSION).select_from(_VERSIONS).where(model_version.c.id == version_id)).one()
-    )
+    row = connection.execute(sa.select(*_VERSION).select_from(_VERSIONS).where(model_version.c.id == version_id)).one()
+    return Version(**row._mapping)
 
 
 def resolve(connection: Connection, tenant: str, name: str, version: str | None) -> Version:
@@ -206,7 +206,7 @@ def resolve(connection: Connection, tenant: str, name: str, version: str | None)
     row = connection.execute(query).one_or_none()
     if row is None:
         _explain_missing(connection, tenant, name, version)
-    found = Version(*row)
+    found = Version(**row._mapping)
     if found.state != "registered":
         raise Conflict(f"version {found.version} of model {name!r} is {found.state}, it cannot score")
     return found
@@ -233,7 +233,7 @@ def default_model(connection: Connection, tenant: str) -> str:
     raise InvalidInput(f"name the model, for example ?model={names[0]}; deployed are: {', '.join(names)}")
 
 
-def listing(connection: Connection, tenant: str) -> Sequence[sa.Row[tuple[object, ...]]]:
+def listing(connection: Connection, tenant: str) -> Sequence[Any]:
     production = (
         sa.select(model_version.c.version)
         .join(model_alias, (model_alias.c.version_id == model_version.c.id) & (model_alias.c.alias == "production"))
@@ -253,7 +253,7 @@ def listing(connection: Connection, tenant: str) -> Sequence[sa.Row[tuple[object
     ).all()
 
 
-def get(connection: Connection, tenant: str, name: str) -> sa.Row[tuple[object, ...]]:
+def get(connection: Connection, tenant: str, name: str) -> sa.Row[Any]:
     """Raises NotFound."""
     row = connection.execute(sa.select(model).where(model.c.tenant == tenant, model.c.name == name)).one_or_none()
     if row is None:
@@ -270,7 +270,7 @@ def aliases(connection: Connection, model_id: int) -> dict[str, str]:
     return {row.alias: row.version for row in rows}
 
 
-def versions(connection: Connection, model_id: int, version: str | None = None) -> Sequence[sa.Row[tuple[object, ...]]]:
+def versions(connection: Connection, model_id: int, version: str | None = None) -> Sequence[sa.Row[Any]]:
     """The rows of `model_version`, newest first; of one version if named."""
     query = sa.select(model_version).where(model_version.c.model_id == model_id)
     if version is not None:
@@ -297,9 +297,7 @@ def rollback(connection: Connection, tenant: str, name: str, *, by: str, why: st
     return _switch(connection, row.id, current["previous"], kind="rollback", by=by, why=why)
 
 
-def deployments(
-    connection: Connection, model_id: int, deployment_id: UUID | None = None
-) -> Sequence[sa.Row[tuple[object, ...]]]:
+def deployments(connection: Connection, model_id: int, deployment_id: UUID | None = None) -> Sequence[sa.Row[Any]]:
     """Deployments of a model, newest first, with the names of the versions."""
     to, origin = model_version.alias("to_version"), model_version.alias("from_version")
     query = (
@@ -321,7 +319,7 @@ def in_production(connection: Connection) -> list[Version]:
         .where(model_alias.c.alias == "production")
         .order_by(model_version.c.id)
     )
-    return [Version(*row) for row in connection.execute(query)]
+    return [Version(**row._mapping) for row in connection.execute(query)]
 
 
 def _switch(connection: Connection, model_id: int, version_id: int, *, kind: str, by: str, why: str | None) -> UUID:
@@ -384,7 +382,7 @@ def _same_content(connection: Connection, model_id: int, new: NewVersion) -> int
     return int(row.id)
 
 
-def _explain_missing(connection: Connection, tenant: str, name: str, version: str | None) -> None:
+def _explain_missing(connection: Connection, tenant: str, name: str, version: str | None) -> NoReturn:
     known = sorted(connection.execute(sa.select(model.c.name).where(model.c.tenant == tenant)).scalars())
     if name not in known:
         raise NotFound(f"there is no model {name!r}; there are: {', '.join(known) or 'none yet'}")

@@ -13,7 +13,8 @@ from db.tables import periodic_run
 
 def this_hour(connection: Connection) -> datetime:
     """The slot of an hourly run, by the database's clock."""
-    return connection.execute(sa.select(sa.func.date_trunc("hour", sa.func.now()))).scalar_one()
+    slot: datetime = connection.execute(sa.select(sa.func.date_trunc("hour", sa.func.now()))).scalar_one()
+    return slot
 
 
 def begin(connection: Connection, name: str, slot: datetime) -> bool:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import psycopg2.extensions
@@ -73,19 +74,19 @@ def export(connection: Connection, job_id: UUID, rows: Range, columns: Sequence[
     return buffer.getvalue()
 
 
-def one(connection: Connection, job_id: UUID) -> sa.Row[tuple[object, ...]] | None:
+def one(connection: Connection, job_id: UUID) -> sa.Row[Any] | None:
     """The prediction of a job of one row."""
     return connection.execute(sa.select(prediction).where(prediction.c.job_id == job_id, prediction.c.row == 1)).first()
 
 
-def of_job(connection: Connection, job_id: UUID) -> Sequence[sa.Row[tuple[object, ...]]]:
+def of_job(connection: Connection, job_id: UUID) -> Sequence[sa.Row[Any]]:
     """All predictions of a small job, in input order."""
     return connection.execute(
         sa.select(prediction).where(prediction.c.job_id == job_id).order_by(prediction.c.row)
     ).all()
 
 
-def errors(connection: Connection, job_id: UUID, after_row: int, limit: int) -> Sequence[sa.Row[tuple[object, ...]]]:
+def errors(connection: Connection, job_id: UUID, after_row: int, limit: int) -> Sequence[Any]:
     """Row errors in input order, as `ERROR_COLUMNS`, after a row number."""
     return connection.execute(
         sa.select(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -48,7 +49,7 @@ def leave(connection: Connection, owners: Sequence[str]) -> None:
     connection.execute(sa.delete(worker_heartbeat).where(worker_heartbeat.c.owner.in_(owners)))
 
 
-def live(connection: Connection) -> Sequence[sa.Row[tuple[object, ...]]]:
+def live(connection: Connection) -> Sequence[sa.Row[Any]]:
     return connection.execute(sa.select(worker_heartbeat).where(_alive()).order_by(worker_heartbeat.c.owner)).all()
 
 

@@ -30,7 +30,7 @@ class Program:
     stop_signal = signal.SIGTERM
     hurry_signal = signal.SIGKILL
 
-    def __init__(  # noqa: PLR0913 - the parts of a command
+    def __init__(
         self,
         name: str,
         argv: Sequence[str],

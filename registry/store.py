@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, cast
+from urllib.parse import unquote, urlsplit
 
 import fsspec  # type: ignore[import-untyped]  # ships no type information
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]  # as above
@@ -28,7 +29,8 @@ class ArtefactStore:
     """Artefacts under `url`: `file:///…`, a path, `s3://bucket/prefix` or any other that fsspec knows."""
 
     def __init__(self, url: str) -> None:
-        self._files, root = fsspec.core.url_to_fs(url)
+        # Path.as_uri() writes a space as %20, which fsspec would take for the folder's name.
+        self._files, root = fsspec.core.url_to_fs(unquote(urlsplit(url).path) if url.startswith("file:") else url)
         self._root = str(root).rstrip("/")
         self._local = isinstance(self._files, LocalFileSystem)
 

@@ -60,14 +60,26 @@ class Request:
 class _Connection(HTTPConnection):
     """Stops sending as soon as an answer is there: an API that refuses an upload does so long before its end."""
 
+    _cut = False
+
+    def connect(self) -> None:
+        self._cut = False
+        super().connect()
+
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
         self.sock.settimeout(SEND_SECONDS)
         if wait_for_read(self.sock, timeout=0.0):
+            self._cut = True
             # urllib3 takes this as the sign to read the answer.
             raise BrokenPipeError("the API answered before the end of the request")
         super().send(data)
+
+    @property
+    def is_connected(self) -> bool:
+        """Not after half a request: the API would take the next one for the rest of it."""
+        return not self._cut and super().is_connected
 
 
 class _SecureConnection(HTTPSConnection):

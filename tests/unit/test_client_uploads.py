@@ -38,6 +38,13 @@ def big_file(folder: Path, size: int = 24 * MIB) -> Path:
     return path
 
 
+def sparse_file(folder: Path, size: int) -> Path:
+    path = folder / "sparse.csv"
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
 def test_a_file_arrives_byte_for_byte_without_being_held_in_memory(
     api: ScriptedApi, client: Client, tmp_path: Path
 ) -> None:
@@ -156,7 +163,7 @@ def test_a_refusal_in_mid_upload_is_shown(api: ScriptedApi, client: Client, tmp_
     api.on("POST", "/v1/jobs", Answer(422, problem, {"Connection": "close"}, read=MIB, closing=closing))
     seen: list[int] = []
     with pytest.raises(ScorehouseApiError) as caught:
-        client.submit_file(big_file(tmp_path, 64 * MIB), "flights", progress=lambda sent, _: seen.append(sent))
+        client.submit_file(sparse_file(tmp_path, 64 * MIB), "flights", progress=lambda sent, _: seen.append(sent))
     assert str(caught.value).splitlines() == [
         "Invalid input (422): 2 columns are wrong",
         "  - column 'agee' is not known, did you mean 'age'? (#/columns/agee)",
@@ -189,10 +196,18 @@ def test_an_upload_stops_when_the_api_answers_and_keeps_reading(tmp_path: Path) 
             Client(f"http://127.0.0.1:{listener.getsockname()[1]}", None) as own,
             pytest.raises(ScorehouseApiError, match=r"Too large \(413\)"),
         ):
-            own.submit_file(big_file(tmp_path, 256 * MIB), "flights", progress=lambda sent, _: seen.append(sent))
+            own.submit_file(sparse_file(tmp_path, 256 * MIB), "flights", progress=lambda sent, _: seen.append(sent))
         assert done.wait(5)
         thread.join()
     assert max(seen, default=0) < 128 * MIB
+
+
+def test_a_connection_with_half_an_upload_is_not_used_again(api: ScriptedApi, client: Client, tmp_path: Path) -> None:
+    api.on("POST", "/v1/jobs", Answer(413, {"title": "Too large", "status": 413}, read=MIB))
+    api.on("GET", "/v1/models", {"models": []})
+    with pytest.raises(ScorehouseApiError, match="Too large"):
+        client.submit_file(sparse_file(tmp_path, 64 * MIB), "flights")
+    assert client.models() == []
 
 
 def test_a_file_that_grows_in_mid_upload_is_not_cut_in_mid_row(

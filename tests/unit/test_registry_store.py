@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 
-import fsspec
 import pytest
 
 from errors import ArtefactRefused, InvalidInput, NotFound, TooLarge
@@ -18,11 +18,9 @@ ABSENT = "sha256:" + "0" * 64
 @pytest.fixture(params=["path", "file", "memory"])
 def store(request, tmp_path):
     if request.param == "memory":
-        yield ArtefactStore("memory://artefacts")
-        fsspec.filesystem("memory").rm("/artefacts", recursive=True)
-    else:
-        folder = tmp_path / "arte facts"
-        yield ArtefactStore(str(folder) if request.param == "path" else folder.as_uri().replace("%20", " "))
+        return ArtefactStore(f"memory://{uuid.uuid4()}")
+    folder = tmp_path / "arte facts"
+    return ArtefactStore(str(folder) if request.param == "path" else folder.as_uri())
 
 
 def files_of(store: ArtefactStore) -> list[str]:
@@ -80,12 +78,16 @@ def test_changed_content_is_refused(store, tmp_path):
 
 
 def test_a_damaged_cache_is_fetched_again(tmp_path):
-    store = ArtefactStore("memory://cached")
+    store = ArtefactStore(f"memory://{uuid.uuid4()}")
     store.put([CONTENT], 10_000)
     path = store.fetch(DIGEST, tmp_path)
     path.write_bytes(b"damaged")
     assert store.fetch(DIGEST, tmp_path).read_bytes() == CONTENT
-    fsspec.filesystem("memory").rm("/cached", recursive=True)
+
+
+def test_a_folder_with_a_space_in_its_uri(tmp_path):
+    ArtefactStore((tmp_path / "my data").as_uri()).put([CONTENT], 10_000)
+    assert [path.name for path in tmp_path.iterdir()] == ["my data"]
 
 
 def test_a_local_artefact_is_not_copied(tmp_path):

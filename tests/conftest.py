@@ -1,0 +1,88 @@
+"""What all tests share: real servers for the session, a fresh migrated database per test, and one whole stack."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Engine
+
+from db.engine import create_engine
+from embedded.postgres import Postgres
+from embedded.valkey import Valkey
+from migrations import upgrade
+
+# What the machine sets must not reach the code under test.
+for _name in [name for name in os.environ if name.startswith("SCOREHOUSE_")]:
+    del os.environ[_name]
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The servers of this test session; nothing else uses them."""
+
+    postgres: Postgres
+    broker_url: str
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    folder = tmp_path_factory.mktemp("servers")
+    postgres = Postgres(folder / "postgres", durable=False)
+    valkey = Valkey(folder / "valkey")
+    postgres.start()
+    try:
+        with valkey:
+            yield Servers(postgres, valkey.url)
+    finally:
+        postgres.discard()
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers) -> str:
+    """The name of a database that is migrated to the head, to be cloned."""
+    _admin(servers, "CREATE DATABASE template_scorehouse")
+    upgrade(servers.postgres.url_of("template_scorehouse"))
+    return "template_scorehouse"
+
+
+@pytest.fixture
+def database_url(servers: Servers, template: str) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    _admin(servers, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield servers.postgres.url_of(name)
+    _admin(servers, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_database_url(servers: Servers) -> Iterator[str]:
+    """A database without any table."""
+    name = f"empty_{uuid.uuid4().hex[:12]}"
+    _admin(servers, f"CREATE DATABASE {name}")
+    yield servers.postgres.url_of(name)
+    _admin(servers, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = create_engine(database_url, name="tests")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+def _admin(servers: Servers, statement: str) -> None:
+    engine = sa.create_engine(servers.postgres.admin_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sa.text(statement))
+    engine.dispose()
