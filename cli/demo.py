@@ -10,8 +10,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.panel import Panel
-from rich.text import Text
 
 from cli.background import BackgroundStack, StackFailed, free_port
 from errors import ScorehouseError
@@ -76,7 +74,9 @@ def _explain(error: Exception, stack: BackgroundStack, console: Console) -> None
     console.print("\nThe demo failed:", style="bold red")
     console.print(why, markup=False)
     if tail:
-        console.print(Panel(Text("\n".join(tail)), title=f"the end of {stack.log_file}"))
+        console.rule(f"the end of {stack.log_file}", align="left")
+        console.print("\n".join(tail), markup=False, soft_wrap=True)
+        console.rule()
 
 
 def _stop(stack: BackgroundStack, console: Console) -> None:

@@ -22,7 +22,9 @@ def sweep(connection: Connection, *, days: int, now: datetime | None = None) -> 
     today = (now or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
     cutoff = lower_bound(today - timedelta(days=days))
     removed = connection.execute(sa.delete(job).where(job.c.id < cutoff, job.c.state.in_(TERMINAL))).rowcount
-    oldest_open = connection.execute(sa.select(sa.func.min(job.c.id)).where(job.c.id < cutoff)).scalar_one()
+    oldest_open = connection.execute(
+        sa.select(job.c.id).where(job.c.id < cutoff).order_by(job.c.id).limit(1)
+    ).scalar_one_or_none()
     for name, end in _partitions(connection):
         if lower_bound(end) <= (oldest_open or cutoff):
             connection.execute(sa.text(f"DROP TABLE {name}"))

@@ -35,11 +35,11 @@ def unprivileged_account() -> Account | None:
 
 
 def can_reach(path: Path, account: Account) -> bool:
-    """Whether the account may enter every folder above `path` and read (a folder: list and enter) `path` itself."""
+    """Whether the account may enter every folder above `path` and read the file, or enter the folder, `path` itself."""
     resolved = path.resolve()
     if not all(_allows(folder, account, 0o1) for folder in resolved.parents):
         return False
-    return _allows(resolved, account, 0o5 if resolved.is_dir() else 0o4)
+    return _allows(resolved, account, 0o1 if resolved.is_dir() else 0o4)
 
 
 def _allows(path: Path, account: Account, bits: int) -> bool:

@@ -8,17 +8,16 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import urlencode
 
-import psutil
 import psycopg2
 
 from embedded import EmbeddedError
 from embedded.account import Account, can_reach, unprivileged_account
 from embedded.pginstall import MAJOR_VERSION, programs_for
+from embedded.postmaster import end_orphans, recorded_pid, recorded_status, works_in
 from embedded.server import Server
 from embedded.sockets import remove_socket_folder, socket_folder
 from embedded.tether import tethered
@@ -130,8 +129,6 @@ class Postgres(Server):
 
     def _place(self, account: Account | None) -> Path:
         """The folder that holds `data`: ours, or the private one when the account cannot enter ours."""
-        if account is None or can_reach(self.folder, account):
-            return self.folder
         record = self.folder / "data_folder"
         if record.exists():
             place = Path(record.read_text())
@@ -141,6 +138,13 @@ class Postgres(Server):
                     f"{self.folder} to start empty"
                 )
             return place
+        if account is None or can_reach(self.folder, account):
+            return self.folder
+        if (self.folder / "data").exists():
+            raise EmbeddedError(
+                f"Postgres runs as `nobody`, which cannot enter a folder above {self.folder / 'data'} any more: "
+                "let everybody enter those folders (`chmod o+x`)"
+            )
         place = Path(tempfile.mkdtemp(prefix="scorehouse-", dir="/var/tmp"))
         os.chown(place, account.uid, account.gid)
         record.write_text(str(place))
@@ -194,30 +198,19 @@ class Postgres(Server):
         Postgres takes the file seriously when *any* process of its account has that pid now, as happens after a restart of
         the machine. We hold the folder, so no server of ours runs; one that somebody else started is left to Postgres.
         """
-        pid = _postmaster_pid(data)
-        if pid is not None and not _works_in(pid, data):
+        pid = recorded_pid(data)
+        if pid is not None and not works_in(pid, data):
             (data / "postmaster.pid").unlink()
 
     def _running_pid(self) -> int | None:
         data = self._recorded_data()
-        pid = _postmaster_pid(data)
-        if pid is None or not _works_in(pid, data):
+        pid = recorded_pid(data)
+        if pid is None or not works_in(pid, data):
             return None
-        return None if _status(data) == "stopping" else pid
+        return None if recorded_status(data) == "stopping" else pid
 
     def _end_orphans(self) -> None:
-        """Kill the backends of a postmaster that is dead: one in the middle of a long query has not noticed yet.
-
-        They hold the shared memory of a server that crashed, so recovery has to wait for them and needs nothing of them.
-        """
-        data = self._recorded_data()
-        postmaster = _postmaster_pid(data)
-        if postmaster is None or _works_in(postmaster, data):
-            return
-        for pid in psutil.pids():
-            if _works_in(pid, data):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        end_orphans(self._recorded_data())
 
     def _recorded_data(self) -> Path:
         """The data folder as far as it is known before the lock is ours."""
@@ -225,7 +218,7 @@ class Postgres(Server):
         return (Path(record.read_text()) if record.exists() else self.folder) / "data"
 
     def _answers(self) -> bool:
-        if self._data is None or _status(self._data) != "ready":
+        if self._data is None or recorded_status(self._data) != "ready":
             return False  # it would refuse, and write that into its log
         try:
             psycopg2.connect(_dsn(self.admin_url), connect_timeout=5).close()
@@ -252,31 +245,3 @@ def _environment() -> dict[str, str]:
 
 def _dsn(url: str) -> str:
     return url.replace("postgresql+psycopg2://", "postgresql://", 1)
-
-
-def _pid_file(data: Path) -> list[str]:
-    try:
-        return (data / "postmaster.pid").read_text().splitlines()
-    except FileNotFoundError:
-        return []
-
-
-def _postmaster_pid(data: Path) -> int | None:
-    lines = _pid_file(data)
-    return abs(int(lines[0])) if lines and lines[0].strip("- ").isdigit() else None
-
-
-def _status(data: Path) -> str:
-    lines = _pid_file(data)
-    return lines[7].strip() if len(lines) > 7 else "starting"
-
-
-def _works_in(pid: int, data: Path) -> bool:
-    """Whether the process belongs to a server on this data folder, where all of Postgres' processes work."""
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == data.resolve()
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return False  # another account's process cannot be the one that owns this data

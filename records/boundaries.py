@@ -91,18 +91,16 @@ def fields(record: bytes, delimiter: str) -> list[str]:
 
 
 def _well_formed(chars: _Bytes, quotes: Offsets, delimiter: int) -> bool:
-    """Whether each odd quote opens and each even quote closes, so that counting them tells inside from outside.
+    """Whether counting the quotes tells inside from outside: every other one must stand where a quote opens.
 
-    A quote that follows a closing quote makes the pair an escaped quote; the count stays right.
+    That is at the start of a field, or right after a quote that seemed to close: the two are then an escaped quote, and
+    the count stays right. What follows a closing quote does not matter, up to the next field it is literal.
     """
-    openers, closers = quotes[::2], quotes[1::2]
+    openers = quotes[::2]
     before = chars[openers[1:] - 1 if openers[0] == 0 else openers - 1]
-    after = chars[closers[:-1] + 1 if closers.size and closers[-1] == chars.size - 1 else closers + 1]
     opens = np.zeros(256, np.bool_)
     opens[[delimiter, _LF, _QUOTE]] = True
-    closes = opens.copy()
-    closes[_CR] = True
-    return bool(opens[before].all() and closes[after].all())
+    return bool(opens[before].all())
 
 
 def _outside(quotes: Offsets, places: Offsets) -> npt.NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""What a cell means: from the text of a column, or from JSON values, to typed arrow arrays and the faults in them.
+"""What a cell means: from the text of a column to a typed arrow array and the faults in it.
 
 `docs/reference/cells.md` is this module in prose. Everything is vectorised; only cells that are at fault are looked at
 one by one. Types of the arrays: number and integer float64, boolean bool, category dictionary<int32, string>, text
@@ -37,45 +37,15 @@ Fault = tuple[RowErrorCode, str]
 Faults = dict[int, Fault]  # by position in the column
 
 
-def from_text(column: Column, cells: Sequence[str], max_chars: int) -> tuple[Any, Faults]:
-    """A column of CSV cells as a typed array, and what is wrong with which of them.
+def from_texts(column: Column, texts: Any, max_chars: int) -> tuple[Any, Faults]:
+    """A column of CSV cells (a string array) as a typed array, and what is wrong with which of them.
 
     The values of cells at fault mean nothing.
     """
-    texts, broken = strings(column.name, cells)
-    values, faults = from_texts(column, texts, max_chars)
-    return values, faults | broken
-
-
-def from_texts(column: Column, texts: Any, max_chars: int) -> tuple[Any, Faults]:
-    """Like `from_text`, of an arrow string array."""
     if column.type not in ("category", "text"):
         texts = nulled(texts)
-    values, faults = _CONVERSIONS[column.type](column, texts)
-    return _checked(column, values, faults, max_chars, lambda at: texts[at].as_py())
-
-
-def from_json(column: Column, cells: Sequence[Any], max_chars: int) -> tuple[Any, Faults]:
-    """Like `from_text`, of JSON values: numbers for numbers, true or false for booleans, strings for the rest."""
-    wanted, expectation = _JSON_TYPES[column.type]
-    faults: Faults = {}
-    wrong: Faults = {}
-    if not set(map(type, cells)) <= wanted:
-        faults = {
-            at: ("wrong_type", f"column '{column.name}' holds {json_words(cell)}; expected {expectation}")
-            for at, cell in enumerate(cells)
-            if type(cell) not in wanted
-        }
-        cells = [None if at in faults else cell for at, cell in enumerate(cells)]
-    if column.type in ("number", "integer"):
-        values = _json_numbers(cells)
-    elif column.type == "boolean":
-        values, wrong = _json_booleans(column, cells)
-    else:
-        texts, broken = strings(column.name, cells)
-        values, wrong = _CONVERSIONS[column.type](column, texts)
-        wrong = wrong | broken
-    return _checked(column, values, wrong | faults, max_chars, lambda at: cells[at])
+    values, faults = CONVERSIONS[column.type](column, texts)
+    return checked(column, values, faults, max_chars, lambda at: texts[at].as_py())
 
 
 def strings(name: str, cells: Sequence[str | None]) -> tuple[Any, Faults]:
@@ -141,19 +111,8 @@ def moments(column: Column, texts: Any) -> tuple[Any, Faults]:
                 _moments_of(texts.slice(at, 1), zoned.slice(at, 1))
             except pa.ArrowInvalid:
                 expectation = "an ISO 8601 date or time such as 2013-04-30 or 2013-04-30T08:15:00Z"
-                faults[at] = ("wrong_type", _mismatch(column, text, expectation))
+                faults[at] = ("wrong_type", mismatch(column, text, expectation))
         return _moments_of(_without(texts, faults), zoned), faults
-
-
-def json_words(cell: Any) -> str:
-    """A JSON value of a wrong type, for a message."""
-    if cell is None or isinstance(cell, bool):
-        return {None: "null", True: "true", False: "false"}[cell]
-    if isinstance(cell, str):
-        return f"the string {quoted(cell)}"
-    if isinstance(cell, list | dict):
-        return "a list" if isinstance(cell, list) else "an object"
-    return f"the number {cell}"
 
 
 def _numbers(column: Column, texts: Any) -> tuple[Any, Faults]:
@@ -172,7 +131,7 @@ def _booleans(column: Column, texts: Any) -> tuple[Any, Faults]:
     values = pc.if_else(known, true, pa.scalar(None, pa.bool_()))
     odd = pc.and_(pc.invert(known), pc.is_valid(texts))
     expectation = "true or false (or True, TRUE, 1, False, FALSE, 0)"
-    return values, {at: ("wrong_type", _mismatch(column, texts[at].as_py(), expectation)) for at in _positions(odd)}
+    return values, {at: ("wrong_type", mismatch(column, texts[at].as_py(), expectation)) for at in _positions(odd)}
 
 
 def _texts(column: Column, texts: Any) -> tuple[Any, Faults]:
@@ -185,7 +144,8 @@ def _categories(column: Column, texts: Any) -> tuple[Any, Faults]:
     return pc.cast(pc.dictionary_encode(blank_to_null(texts)), _CATEGORY), {}
 
 
-_CONVERSIONS: dict[str, Callable[[Column, Any], tuple[Any, Faults]]] = {
+#: By type: a string array, null where the cell is null, as a typed array with the faults in it.
+CONVERSIONS: dict[str, Callable[[Column, Any], tuple[Any, Faults]]] = {
     "number": _numbers,
     "integer": _numbers,
     "boolean": _booleans,
@@ -194,17 +154,8 @@ _CONVERSIONS: dict[str, Callable[[Column, Any], tuple[Any, Faults]]] = {
     "timestamp": moments,
 }
 
-_JSON_TYPES: dict[str, tuple[set[type], str]] = {
-    "number": ({int, float, type(None)}, "a JSON number or null"),
-    "integer": ({int, float, type(None)}, "a whole JSON number or null"),
-    "boolean": ({bool, int, type(None)}, "true, false or null"),
-    "category": ({str, type(None)}, "a JSON string or null"),
-    "text": ({str, type(None)}, "a JSON string or null"),
-    "timestamp": ({str, type(None)}, "a JSON string with an ISO 8601 date or time, or null"),
-}
 
-
-def _checked(
+def checked(
     column: Column, values: Any, faults: Faults, max_chars: int, cell: Callable[[int], Any]
 ) -> tuple[Any, Faults]:
     """Add the faults of cells that have the right type: not finite, not whole, too long, null where none may be."""
@@ -214,9 +165,9 @@ def _checked(
             faults.setdefault(at, ("missing_value", f"column '{column.name}' is empty; this column takes no nulls"))
     if column.type in ("number", "integer") and not _numbers_are_sound(column, values):
         for at in _positions(pc.invert(pc.is_finite(values))):
-            faults.setdefault(at, ("non_finite", _mismatch(column, cell(at), "a finite number")))
+            faults.setdefault(at, ("non_finite", mismatch(column, cell(at), "a finite number")))
         for at in _positions(_not_whole(values)) if column.type == "integer" else ():
-            faults.setdefault(at, ("wrong_type", _mismatch(column, cell(at), "a whole number of at most 2^53 - 1")))
+            faults.setdefault(at, ("wrong_type", mismatch(column, cell(at), "a whole number of at most 2^53 - 1")))
     if column.type in ("category", "text"):
         words = pc.cast(values, pa.string()) if column.type == "category" else values
         faults = too_long(column.name, words, max_chars) | faults
@@ -247,35 +198,15 @@ def _moments_of(texts: Any, zoned: Any) -> Any:
     return pc.coalesce(local, pc.cast(universal, _MOMENT))
 
 
-def _json_numbers(cells: Sequence[Any]) -> Any:
-    try:
-        floats = np.array(cells, dtype=np.float64)
-    except OverflowError:  # a whole number with more than 308 digits
-        floats = np.array([cell if cell is None else _float(cell) for cell in cells], dtype=np.float64)
-    return pa.array(floats, mask=np.fromiter((cell is None for cell in cells), dtype=bool, count=len(cells)))
-
-
-def _json_booleans(column: Column, cells: Sequence[Any]) -> tuple[Any, Faults]:
-    odd = {at for at, cell in enumerate(cells) if cell is not None and cell not in (0, 1)}
-    values = pa.array([None if cell is None or at in odd else bool(cell) for at, cell in enumerate(cells)], pa.bool_())
-    return values, {at: ("wrong_type", _mismatch(column, cells[at], "true, false or null")) for at in odd}
-
-
-def _float(number: Any) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return float("inf") if number > 0 else float("-inf")
-
-
 def _not_a_number(column: Column, text: str) -> Fault:
     if _NOT_FINITE.fullmatch(text):
-        return ("non_finite", _mismatch(column, text, "a finite number"))
+        return ("non_finite", mismatch(column, text, "a finite number"))
     what = "a whole number" if column.type == "integer" else "a number"
-    return ("wrong_type", _mismatch(column, text, f"{what} such as 12, -0.5 or 1e3"))
+    return ("wrong_type", mismatch(column, text, f"{what} such as 12, -0.5 or 1e3"))
 
 
-def _mismatch(column: Column, cell: Any, expectation: str) -> str:
+def mismatch(column: Column, cell: Any, expectation: str) -> str:
+    """The message about a cell that is not what its column takes."""
     return f"column '{column.name}' holds {quoted(cell)}; expected {expectation}"
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from records.boundaries import ndjson_boundaries
 from registry import cells
 from registry.cells import Faults
+from registry.json_cells import from_json, json_words
 from registry.parsed import Diagnosis, Parsed, Records
 from registry.signature import Signature
 
@@ -52,7 +53,7 @@ def parse_ndjson(
         diagnosis.add_column(key_column, faults, positions, keys)
     features = {}
     for column in signature.columns:
-        values, faults = cells.from_json(column, [record[column.name] for record in records], max_cell_chars)
+        values, faults = from_json(column, [record[column.name] for record in records], max_cell_chars)
         diagnosis.add_column(column.name, faults, positions, keys)
         features[column.name] = values
     return diagnosis.parsed(positions, keys, features)
@@ -72,7 +73,7 @@ def _record(diagnosis: Diagnosis, position: int, signature: Signature, key_colum
         diagnosis.add(position, None, "invalid_json", f"the line is not a JSON object: {told}", None)
         return None
     if not isinstance(record, dict):
-        told = f"the line holds {cells.json_words(record)}; expected one JSON object per line"
+        told = f"the line holds {json_words(record)}; expected one JSON object per line"
         diagnosis.add(position, None, "invalid_json", told, None)
         return None
     wanted = signature.names if key_column is None else [key_column, *signature.names]
@@ -115,7 +116,7 @@ def _keys(name: str, values: Sequence[Any]) -> tuple[Any, Faults]:
     keys, faults = cells.strings(name, told)
     for at, (key, value) in enumerate(zip(told, values, strict=True)):
         if key is None and value is not None:
-            message = f"key column '{name}' holds {cells.json_words(value)}; expected a string or a number"
+            message = f"key column '{name}' holds {json_words(value)}; expected a string or a number"
             faults[at] = ("wrong_type", message)
     return keys, faults
 

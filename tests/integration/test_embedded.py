@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import stat
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -160,6 +161,29 @@ def test_an_interrupted_first_start_leaves_nothing_that_disturbs_the_next(postgr
     postgres.start()
     assert ask(postgres.url, "SELECT 1") == 1
     assert not unfinished.exists()
+
+
+def test_the_data_stays_below_a_folder_that_the_server_can_enter() -> None:
+    folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    folder.chmod(0o711)  # what `ensure_data_dir` makes for root
+    server = Postgres(folder / "postgres", durable=False)
+    try:
+        server.start()
+        assert place_of(server) == server.folder
+        assert socket_folder_of(server.url) == server.folder / "run"
+        assert stat.S_IMODE((server.folder / "data").stat().st_mode) == 0o700
+    finally:
+        server.discard()
+        folder.rmdir()
+
+
+def test_data_that_is_gone_is_not_replaced_by_an_empty_database(postgres: Postgres) -> None:
+    postgres.stop()
+    place = place_of(postgres)
+    (postgres.folder / "data_folder").write_text("/nowhere/at/all")
+    with pytest.raises(EmbeddedError, match=r"the data of Postgres is in /nowhere/at/all, which is gone"):
+        postgres.start()
+    (postgres.folder / "data_folder").write_text(str(place))  # so that the fixture finds it
 
 
 def test_data_of_another_major_version_is_refused(postgres: Postgres) -> None:

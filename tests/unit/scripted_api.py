@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -56,7 +57,7 @@ class ScriptedApi:
             scripted = api
 
         self._server = _Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
     def on(self, method: str, path: str, *scripts: Script | Any) -> None:
@@ -89,7 +90,7 @@ class ScriptedApi:
             self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ThreadingTCPServer):  # an HTTPServer would look its own name up, which takes time
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -100,6 +101,8 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body in one packet, or the kernel holds the second back for 40 ms.
+    wbufsize = 1 << 16
     scripted: ScriptedApi
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -26,6 +26,7 @@ def test_every_record_keeps_its_text_and_line() -> None:
         ("csv", b"", []),
         ("csv", b"\n\n", []),
         ("ndjson", b'{"a":1}\n{"a":2}', [b'{"a":1}', b'{"a":2}']),
+        ("ndjson", b'\r{"a":1}\n\r\n', [b'\r{"a":1}']),
         ("ndjson", b'{"a":1}\n \n {"a":2}\r\n', [b'{"a":1}', b' {"a":2}']),
     ],
 )

@@ -155,6 +155,16 @@ def test_the_first_bad_cell_from_the_left_is_told():
     assert [error.column for error in parsed.errors] == ["a"]
 
 
+def test_a_chunk_without_a_fault_is_never_cut_into_records(monkeypatch):
+    """The speed of the whole: padding, quotes, nulls, CRLF and blank lines must not lead to the slow path."""
+    monkeypatch.setattr("registry.parse_csv._diagnose", None)
+    data = b'1.5,1,true,a,"t ""x""\ny",2013-04-30\r\n\r\nNA,,,,,\n" 2 ",NA,NA,"b,c",t,\n'
+    parsed = parse(data, ALL, key_column="c")
+    assert parsed.features["n"].to_pylist() == [1.5, None, 2.0]
+    assert parsed.features["t"].to_pylist() == ['t "x"\ny', None, "t"]
+    assert parse(b"\n1\n\n2\r\n\r\n3", signature(("n", "number"))).rows.tolist() == [1, 2, 3]
+
+
 def test_columns_come_in_the_order_of_the_signature():
     shape = signature(("b", "number"), ("a", "text"))
     parsed = parse(b"one,skip,2\n", shape, header=["a", "note", "b"])
@@ -225,7 +235,7 @@ def test_blank_lines_are_no_records(data):
     assert (len(parsed.rows), parsed.features.num_rows, parsed.errors) == (0, 0, [])
 
 
-@pytest.mark.parametrize("data", [b'1\n"2', b'x\n"2', b"1\r2\n"])
+@pytest.mark.parametrize("data", [b'1\n"2', b'x\n"2', b"1\r2\n", b"1\r\r\n2\n"])
 def test_a_chunk_that_is_not_whole_records_is_refused(data):
     with pytest.raises(InvalidInput):
         parse(data, signature(("n", "number")))
@@ -306,3 +316,26 @@ def test_every_record_ends_as_a_row_or_an_error_and_is_cut_as_the_csv_module_cut
         assert (found or "") == records[row - 1][0]
     for error in parsed.errors:
         assert (error.code == "wrong_field_count") == (len(records[error.row - 1]) != 2)
+
+
+def test_the_example_of_the_documentation():
+    """`docs/reference/cells.md`"""
+    shape = Signature(
+        columns=[
+            Column(name="distance", type="integer"),
+            Column(name="delay", type="number", nullable=True),
+            Column(name="carrier", type="category"),
+        ]
+    )
+    data = b'007,1400,NA,UA\n008,"1,400",3.5,UA\n009,1400,inf,UA\n010,1400,3.5,NA\n011,1400,3.5\n'
+    parsed = parse(data, shape, header=["id", *shape.names], key_column="id")
+    assert parsed.keys.to_pylist() == ["007", "010"]
+    assert parsed.features.to_pylist() == [
+        {"distance": 1400.0, "delay": None, "carrier": "UA"},
+        {"distance": 1400.0, "delay": 3.5, "carrier": "NA"},
+    ]
+    assert [(error.row, error.line, error.key, error.code, error.column) for error in parsed.errors] == [
+        (2, 3, "008", "wrong_type", "distance"),
+        (3, 4, "009", "non_finite", "delay"),
+        (5, 6, "011", "wrong_field_count", None),
+    ]

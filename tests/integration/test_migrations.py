@@ -1,0 +1,85 @@
+"""The schema: migrations up and down, one head, no drift from `db.tables`, partitions as days pass."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+import migrations
+from db import predictions, retention
+from db.engine import create_engine, transaction
+from db.ids import lower_bound, uuid7
+from db.tables import metadata, prediction
+
+
+def test_up_down_and_up_again(empty_database_url: str) -> None:
+    migrations.upgrade(empty_database_url)
+    assert migrations.check(empty_database_url)[0] == migrations.check(empty_database_url)[1]
+    migrations.downgrade(empty_database_url, "base")
+    engine = create_engine(empty_database_url, name="tests")
+    assert set(sa.inspect(engine).get_table_names()) <= {"alembic_version"}
+    engine.dispose()
+    migrations.upgrade(empty_database_url)
+    migrations.upgrade(empty_database_url)  # a second time is no harm
+
+
+def test_there_is_one_head(empty_database_url: str) -> None:
+    script = ScriptDirectory.from_config(migrations._config(empty_database_url))
+    assert len(script.get_heads()) == 1
+
+
+def test_migrations_and_tables_agree(engine: Engine) -> None:
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "compare_type": True,
+                "include_object": lambda _o, name, kind, *_: not (kind == "table" and str(name).startswith("prediction_")),
+            },
+        )
+        assert compare_metadata(context, metadata) == []
+
+
+def test_a_database_that_is_behind_is_told_apart(empty_database_url: str) -> None:
+    assert migrations.check(empty_database_url) == (None, migrations.check(empty_database_url)[1])
+
+
+def test_payloads_are_not_compressed_twice(engine: Engine) -> None:
+    with engine.connect() as connection:
+        storage = connection.execute(
+            sa.text("SELECT attstorage FROM pg_attribute WHERE attrelid = 'chunk'::regclass AND attname = 'payload'")
+        ).scalar_one()
+    assert storage in {b"e", "e"}
+
+
+def test_a_prediction_goes_to_the_partition_of_its_jobs_day(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        predictions.copy(connection, [f"{uuid7()},1,1,,1,0.5,\n".encode()])
+        found = connection.execute(sa.select(sa.literal_column("tableoid::regclass::text")).select_from(prediction)).scalar_one()
+    assert found in {f"prediction_{datetime.now(UTC) - timedelta(days=late):%Y%m%d}" for late in (0, 1)}
+
+
+def test_partitions_are_made_ahead_once(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        assert predictions.ensure_partitions(connection) == []
+        made = predictions.ensure_partitions(connection, datetime.now(UTC) + timedelta(days=30))
+    assert len(made) == 9
+
+
+def test_retention_drops_whole_days(engine: Engine) -> None:
+    day = datetime.now(UTC) - timedelta(days=100)
+    with transaction(engine) as connection:
+        predictions.ensure_partitions(connection, day)
+        old = lower_bound(day)
+        predictions.copy(connection, [f"{old},1,1,,1,0.5,\n{uuid7()},1,1,,1,0.5,\n".encode()])
+    with transaction(engine) as connection:
+        retention.sweep(connection, days=90)
+        left = connection.execute(sa.select(sa.func.count()).select_from(prediction)).scalar_one()
+        names = [name for name, _ in retention._partitions(connection)]
+    assert left == 1
+    assert f"prediction_{day:%Y%m%d}" not in names
