@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, Literal
 
 from sqlalchemy import Engine, Row
 
@@ -17,6 +19,7 @@ from db import jobs, predictions
 from db.engine import transaction
 from db.jobs import ChunkSpan
 from db.predictions import Range
+from records.boundaries import fields
 from records.payload import unpack
 from records.split import raw_texts
 from registry.signature import Output
@@ -26,102 +29,102 @@ _MAX_CHUNK_BYTES = 1 << 30
 
 # A cell that begins like this runs as a formula in a spreadsheet.
 _FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
-_MAY_HOLD_FORMULA = re.compile(rb'(?m)(?:^|[,;\t|])"?[=+\-@\t\r]')
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
+
+# A column that is passed through may hold a cell as long as a record; the csv module reads 131,072 characters by default.
+csv.field_size_limit(_MAX_CHUNK_BYTES)
+
+Kind = Literal["prediction", "probability", "version"]
 
 
 @dataclass(frozen=True)
 class Table:
-    """How the results of one job look: names of the columns, and the SQL that gives each."""
+    """How the results of one job look.
 
-    key: str
+    `leading` are the columns before the results: the key (or the row number), or the caller's own. `names`, `kinds` and
+    `expressions` (SQL) describe the results; `key` is the SQL of the key.
+    """
+
+    leading: list[str]
     names: list[str]
+    kinds: list[Kind]
     expressions: list[str]
+    key: str
     output: Output
     numbered: bool
 
     @property
     def header(self) -> list[str]:
-        return [self.key, *self.names]
+        return [*self.leading, *self.names]
 
 
-def table_of(row: Row[Any]) -> Table:
-    """The result columns of a job: key (or row number), prediction, probabilities, version."""
+def table_of(row: Row[Any], *, include_inputs: bool = False) -> Table:
+    """The columns of a download: key (or row number) or inputs, then prediction, probabilities, version."""
     output = output_of(row)
-    names, expressions = ["prediction"], ["prediction"]
+    columns: list[tuple[str, Kind, str]] = [("prediction", "prediction", "prediction")]
     if output.has_probability and output.classes is not None:
         if len(output.classes) == 2:
-            names.append("probability")
-            expressions.append("probability")
+            columns.append(("probability", "probability", "probability"))
         else:
-            names += [f"probability_{_text(name)}" for name in output.classes]
-            expressions += [f"probabilities[{place}]" for place in range(1, len(output.classes) + 1)]
-    key = row.key_column or "row"
+            columns += [
+                (f"probability_{_text(name)}", "probability", f"probabilities[{place}]")
+                for place, name in enumerate(output.classes, 1)
+            ]
+    columns.append(("model_version", "version", f"'{row.model_version}'"))
+    leading = list(row.columns) if include_inputs else [row.key_column or "row"]
     return Table(
-        key=key,
-        names=[*names, "model_version"],
-        expressions=["record_key" if row.key_column else "row", *expressions, f"'{row.model_version}'"],
+        leading=leading,
+        names=[name if name not in leading else f"scorehouse_{name}" for name, _, _ in columns],
+        kinds=[kind for _, kind, _ in columns],
+        expressions=[expression for _, _, expression in columns],
+        key="record_key" if row.key_column else "row",
         output=output,
-        numbered=row.key_column is None,
+        numbered=row.key_column is None and not include_inputs,
     )
 
 
 def results_csv(engine: Engine, row: Row[Any], *, keep_formulas: bool) -> Iterator[bytes]:
     """Key, prediction, probabilities, version."""
     table = table_of(row)
-    yield _csv_line(table.header)
-    for block in _exports(engine, row, table):
+    for block in itertools.chain([_csv_line(table.header)], _exports(engine, row, table)):
         yield block if keep_formulas else _neutral_csv(block, ",")
 
 
 def results_with_inputs_csv(engine: Engine, row: Row[Any], *, keep_formulas: bool) -> Iterator[bytes]:
     """The caller's columns, their text untouched, then prediction, probabilities, version."""
-    table = table_of(row)
-    names = [name if name not in row.columns else f"scorehouse_{name}" for name in table.names]
-    yield _csv_line([*row.columns, *names], row.delimiter)
-    delimiter = row.delimiter.encode()
-    for texts, cells in _inputs_and_results(engine, row, table):
-        inputs = texts if row.format == "csv" else [_csv_from_json(text, row.columns) for text in texts]
-        results = cells if delimiter == b"," else [_redelimited(cell, row.delimiter) for cell in cells]
-        lines = [text + delimiter + cell for text, cell in zip(inputs, results, strict=True)]
-        block = b"\n".join(lines) + b"\n" if lines else b""
+    table = table_of(row, include_inputs=True)
+    for block in itertools.chain([_csv_line(table.header, row.delimiter)], _lines_with_inputs(engine, row, table)):
         yield block if keep_formulas else _neutral_csv(block, row.delimiter)
 
 
 def results_ndjson(engine: Engine, row: Row[Any], *, include_inputs: bool) -> Iterator[bytes]:
-    """One JSON object per row, typed: numbers are numbers."""
-    table = table_of(row)
+    """One JSON object per row, typed: numbers are numbers. The text of a record that came as JSON is untouched."""
+    table = table_of(row, include_inputs=include_inputs)
     if not include_inputs:
         for block in _exports(engine, row, table):
             rows = csv.reader(io.StringIO(block.decode(), newline=""))
-            yield b"".join(_json_line({table.key: _key(cells[0], row), **_typed(table, cells[1:])}) for cells in rows)
+            yield b"".join(
+                _json_line({table.leading[0]: _key(cells[0], row), **_typed(table, cells[1:])}) for cells in rows
+            )
         return
     for texts, cells in _inputs_and_results(engine, row, table):
         results = csv.reader(io.StringIO(b"\n".join(cells).decode(), newline=""))
-        yield b"".join(
-            _json_line({**_inputs(text, row), **_typed(table, result)})
-            for text, result in zip(texts, results, strict=True)
-        )
+        yield b"".join(_extended(text, row, _typed(table, result)) for text, result in zip(texts, results, strict=True))
 
 
 def results_parquet(engine: Engine, row: Row[Any], *, include_inputs: bool) -> Iterator[bytes]:
     """A Parquet file of one row group per chunk; the caller's columns are text."""
     from api.parquet import stream  # noqa: PLC0415 - pyarrow is loaded by the first download that needs it
 
-    table = table_of(row)
-    names = [*row.columns, *table.names] if include_inputs else table.header
-    yield from stream(names, table, _rows(engine, row, table, include_inputs=include_inputs))
+    table = table_of(row, include_inputs=include_inputs)
+    yield from stream(table, _rows(engine, row, table, include_inputs=include_inputs))
 
 
 def errors_csv(engine: Engine, row: Row[Any], *, keep_formulas: bool) -> Iterator[bytes]:
     yield _csv_line(predictions.ERROR_COLUMNS)
     for page in _error_pages(engine, row):
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        for error in page:
-            cells = ["" if cell is None else str(cell) for cell in error]
-            writer.writerow(cells if keep_formulas else [neutral(cell) for cell in cells])
-        yield buffer.getvalue().encode()
+        records = (["" if cell is None else str(cell) for cell in error] for error in page)
+        yield b"".join(_csv_line(cells if keep_formulas else [neutral(cell) for cell in cells]) for cells in records)
 
 
 def errors_ndjson(engine: Engine, row: Row[Any]) -> Iterator[bytes]:
@@ -137,9 +140,18 @@ def neutral(cell: str) -> str:
 def _exports(engine: Engine, row: Row[Any], table: Table) -> Iterator[bytes]:
     for span in _finished(engine, row):
         with transaction(engine) as connection:
-            block = predictions.export(connection, row.id, _range(span), table.expressions)
+            block = predictions.export(connection, row.id, _range(span), [table.key, *table.expressions])
         if block:
             yield block
+
+
+def _lines_with_inputs(engine: Engine, row: Row[Any], table: Table) -> Iterator[bytes]:
+    delimiter = row.delimiter.encode()
+    for texts, cells in _inputs_and_results(engine, row, table):
+        inputs = texts if row.format == "csv" else [_csv_from_json(text, row) for text in texts]
+        results = cells if delimiter == b"," else [_redelimited(cell, row.delimiter) for cell in cells]
+        lines = [text + delimiter + cell for text, cell in zip(inputs, results, strict=True)]
+        yield b"\n".join(lines) + b"\n" if lines else b""
 
 
 def _inputs_and_results(engine: Engine, row: Row[Any], table: Table) -> Iterator[tuple[list[bytes], list[bytes]]]:
@@ -147,7 +159,7 @@ def _inputs_and_results(engine: Engine, row: Row[Any], table: Table) -> Iterator
     for span in _finished(engine, row):
         with transaction(engine) as connection:
             payload = jobs.payload(connection, row.id, span.number)
-            block = predictions.export(connection, row.id, _range(span), table.expressions[1:])
+            block = predictions.export(connection, row.id, _range(span), table.expressions)
             errored = predictions.error_rows(connection, row.id, _range(span)) if span.rows_errored else []
         texts = raw_texts(unpack(payload, _MAX_CHUNK_BYTES), row.format, row.delimiter)
         if errored:
@@ -166,7 +178,7 @@ def _rows(engine: Engine, row: Row[Any], table: Table, *, include_inputs: bool) 
     for texts, cells in _inputs_and_results(engine, row, table):
         results = csv.reader(io.StringIO(b"\n".join(cells).decode(), newline=""))
         yield [
-            [*(_as_text(_inputs(text, row).get(name)) for name in row.columns), *_typed(table, result).values()]
+            [*_input_texts(text, row), *_typed(table, result).values()]
             for text, result in zip(texts, results, strict=True)
         ]
 
@@ -205,46 +217,64 @@ def _range(span: ChunkSpan) -> Range:
 
 
 def _neutral_csv(block: bytes, delimiter: str) -> bytes:
-    """The same CSV with formulas neutralised; untouched, and at the cost of one search, when there is none."""
-    if not _MAY_HOLD_FORMULA.search(block):
+    """The same CSV with formulas neutralised; records without one are untouched, and cost no more than one search."""
+    may_hold_formula = _formula_search(delimiter)
+    if not may_hold_formula.search(block):
         return block
-    rows = csv.reader(io.StringIO(block.decode(), newline=""), delimiter=delimiter)
-    return _rewritten(block, rows, delimiter)
+    return b"".join(
+        _neutral_record(record, delimiter) if may_hold_formula.search(record) else record + b"\n"
+        for record in raw_texts(block, "csv", delimiter)
+    )
 
 
-def _rewritten(block: bytes, rows: Iterable[list[str]], delimiter: str) -> bytes:
-    kept = list(rows)
-    changed = [[neutral(cell) for cell in cells] for cells in kept]
-    if changed == kept:  # only numbers began like formulas
-        return block
-    buffer = io.StringIO()
-    csv.writer(buffer, delimiter=delimiter, lineterminator="\n").writerows(changed)
-    return buffer.getvalue().encode()
+def _neutral_record(record: bytes, delimiter: str) -> bytes:
+    cells = fields(record, delimiter)
+    changed = [neutral(cell) for cell in cells]
+    return (
+        record + b"\n" if changed == cells else _csv_line(changed, delimiter)
+    )  # else only numbers began like formulas
+
+
+@cache
+def _formula_search(delimiter: str) -> re.Pattern[bytes]:
+    return re.compile(rb'(?m)(?:^|%b)"?[=+\-@\t\r]' % re.escape(delimiter.encode()))
 
 
 def _typed(table: Table, cells: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for name, cell in zip(table.names, cells, strict=True):
-        if name == "prediction":
+    for name, kind, cell in zip(table.names, table.kinds, cells, strict=True):
+        if kind == "prediction":
             values[name] = label(cell, table.output)
-        elif name == "model_version":
+        elif kind == "version":
             values[name] = cell
         else:
             values[name] = float(cell) if cell else None
     return values
 
 
-def _inputs(text: bytes, row: Row[Any]) -> dict[str, Any]:
-    if row.format == "ndjson":
-        value: dict[str, Any] = json.loads(text)
-        return value
-    cells = next(csv.reader(io.StringIO(text.decode(), newline=""), delimiter=row.delimiter))
-    return dict(zip(row.columns, cells, strict=True))
+def _extended(text: bytes, row: Row[Any], results: dict[str, Any]) -> bytes:
+    """A record as one JSON line with its results as further members."""
+    if row.format == "csv":
+        return _json_line({**dict(zip(row.columns, fields(text, row.delimiter), strict=True)), **results})
+    inner = text.strip().removesuffix(b"}").rstrip()
+    return inner + (b"," if inner != b"{" else b"") + _json_line(results)[1:]
 
 
-def _csv_from_json(text: bytes, columns: Sequence[str]) -> bytes:
-    record = json.loads(text)
-    return _csv_line([_as_text(record.get(name)) or "" for name in columns]).removesuffix(b"\n")
+def _input_texts(text: bytes, row: Row[Any]) -> list[str | None]:
+    """The caller's own cells of a record, in the order of the columns."""
+    if row.format == "csv":
+        return list(fields(text, row.delimiter))
+    # Numbers as they were spelled, because a float may not hold all of their digits.
+    record = json.loads(text, parse_float=_Spelled, parse_int=_Spelled)
+    return [_as_text(record.get(name)) for name in row.columns]
+
+
+class _Spelled(str):
+    """A JSON number, as its text."""
+
+
+def _csv_from_json(text: bytes, row: Row[Any]) -> bytes:
+    return _csv_line([cell or "" for cell in _input_texts(text, row)], row.delimiter).removesuffix(b"\n")
 
 
 def _redelimited(cells: bytes, delimiter: str) -> bytes:
@@ -252,8 +282,20 @@ def _redelimited(cells: bytes, delimiter: str) -> bytes:
 
 
 def _as_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else _json_text(value)
+    return text.encode("utf-8", "replace").decode()  # JSON may escape a lone surrogate, which no other format can hold
+
+
+def _json_text(value: Any) -> str:
+    """A boolean, list or object of a record as JSON again."""
+    if isinstance(value, _Spelled):
+        return str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_json_text, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{json.dumps(name)}: {_json_text(item)}' for name, item in value.items())}}}"
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -269,8 +311,8 @@ def _text(name: object) -> str:
 
 def _csv_line(cells: Sequence[str], delimiter: str = ",") -> bytes:
     buffer = io.StringIO()
-    csv.writer(buffer, delimiter=delimiter, lineterminator="\n").writerow(cells)
-    return buffer.getvalue().encode()
+    csv.writer(buffer, delimiter=delimiter, lineterminator="\r\n").writerow(cells)  # it quotes what its line end holds
+    return buffer.getvalue().removesuffix("\r\n").encode() + b"\n"
 
 
 def _json_line(value: dict[str, Any]) -> bytes:

@@ -13,30 +13,29 @@ if TYPE_CHECKING:
     from api.downloads import Table
 
 
-def stream(names: list[str], table: Table, row_groups: Iterable[list[list[Any]]]) -> Iterator[bytes]:
+def stream(table: Table, row_groups: Iterable[list[list[Any]]]) -> Iterator[bytes]:
     """The bytes of a Parquet file.
 
     Args:
-        names: of all columns; those that are not results are text.
-        row_groups: lists of rows, each a list of values in the order of `names`.
+        row_groups: lists of rows, each a list of values in the order of the table's header.
     """
-    schema = pa.schema([(name, _type(name, place, names, table)) for place, name in enumerate(names)])
+    leading = pa.int64() if table.numbered else pa.string()
+    types = [*([leading] * len(table.leading)), *(_type(kind, table) for kind in table.kinds)]
+    schema = pa.schema(list(zip(table.header, types, strict=True)))
     sink = _Sink()
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         for rows in row_groups:
-            columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
+            columns = list(zip(*rows, strict=True)) if rows else [()] * len(types)
             arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
             yield sink.take()
     yield sink.take()
 
 
-def _type(name: str, place: int, names: list[str], table: Table) -> pa.DataType:
-    if place < len(names) - len(table.names):  # the key or the caller's own column
-        return pa.int64() if names == table.header and table.numbered else pa.string()
-    if name.endswith("model_version"):
+def _type(kind: str, table: Table) -> pa.DataType:
+    if kind == "version":
         return pa.string()
-    if name.endswith("prediction") and table.output.kind == "classification":
+    if kind == "prediction" and table.output.kind == "classification":
         types = {"integer": pa.int64(), "boolean": pa.bool_(), "number": pa.float64()}
         return types.get(str(table.output.class_type), pa.string())
     return pa.float64()

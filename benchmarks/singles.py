@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bulk import REPORTS
-from benchmarks.files import COLUMNS, MODELS, SEED, csv_file
+from benchmarks.files import MODELS, SEED, csv_file
 from benchmarks.stack import client_of, deploy, model_name, running_stack, score
 from cli.background import BackgroundStack
-from examples.churn.data import customers
+from examples.churn.data import COLUMNS, customers
 
 LARGEST_RATIO = 3.0
 WAIT_SECONDS = 10
@@ -66,8 +66,7 @@ def _arguments() -> argparse.Namespace:
 
 def _records() -> list[dict[str, Any]]:
     rows = customers(1000, SEED)[COLUMNS.features].astype(object)
-    records: list[dict[str, Any]] = rows.where(rows.notna(), None).to_dict("records")
-    return records
+    return [dict(zip(rows.columns, row, strict=True)) for row in rows.where(rows.notna(), None).to_numpy().tolist()]
 
 
 def _loop(
@@ -104,17 +103,17 @@ def _bulk_running(stack: BackgroundStack, file: Path, model: str) -> Iterator[li
 
     with tempfile.TemporaryDirectory(prefix="scorehouse-benchmark-") as folder, ThreadPoolExecutor(1) as pool:
         scoring = pool.submit(keep_scoring, folder)
-        _wait_until_a_job_runs(stack, model)
         try:
+            _wait_until_a_job_runs(stack, model, scoring)
             yield seconds
         finally:
             over.set()
             scoring.result()
 
 
-def _wait_until_a_job_runs(stack: BackgroundStack, model: str) -> None:
+def _wait_until_a_job_runs(stack: BackgroundStack, model: str, scoring: Future[None]) -> None:
     with client_of(stack) as client:
-        while not any(True for _ in client.jobs(state="running", model=model_name(model))):
+        while not scoring.done() and not any(client.jobs(state="running", model=model_name(model))):
             time.sleep(0.02)
 
 

@@ -52,7 +52,8 @@ class BackgroundStack:
 
     @property
     def ours(self) -> bool:
-        return self._process is not None
+        """Whether it was started here and still runs."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -72,7 +73,7 @@ class BackgroundStack:
         command = ["up", "--workers", str(workers), "--port", str(port), "--flower-port", str(flower_port)]
         command += ["--data-dir", str(self.data_dir)]
         ensure_data_dir(self.data_dir)
-        with self.log_file.open("ab") as log:
+        with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 tethered([str(SCOREHOUSE), *command], signal.SIGTERM),
                 stdin=subprocess.DEVNULL,
@@ -84,9 +85,11 @@ class BackgroundStack:
         return ["scorehouse", *command]
 
     def check(self) -> None:
-        """Raises StackFailed when the stack that we started has ended."""
+        """Raises StackFailed when the stack has ended."""
         if self._process is not None and self._process.poll() is not None:
             raise self._failure(f"the stack ended with code {self._process.returncode}")
+        if not self.found:
+            raise self._failure("no stack runs any more")
 
     def wait(self) -> None:
         """Return when the stack that we started has ended."""
@@ -95,7 +98,7 @@ class BackgroundStack:
 
     def stop(self) -> None:
         """Drain and stop the stack if we started it. Nothing happens when it ended already."""
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None or not self.ours:
             return
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):  # the second one hurries
             self._process.send_signal(number)

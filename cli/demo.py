@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -36,9 +35,7 @@ def demo(
     stack = BackgroundStack(data_dir or settings.data_dir)
     ports = (port or free_port(settings.api_port), free_port(settings.flower_port))
     try:
-        _tour(stack, console, workers, ports)
-        if not exit_at_end:
-            _leave_running(stack, console)
+        _tour(stack, console, workers, ports, leave_running=not exit_at_end)
     except KeyboardInterrupt:
         console.print("\nstopped by Ctrl-C")
         if exit_at_end:
@@ -50,14 +47,21 @@ def demo(
         _stop(stack, console)
 
 
-def _tour(stack: BackgroundStack, console: Console, workers: int, ports: Sequence[int]) -> None:
+def _tour(
+    stack: BackgroundStack, console: Console, workers: int, ports: tuple[int, int], *, leave_running: bool
+) -> None:
     # Imported here: it needs pandas and scikit-learn, which the other commands do without.
     from cli.tour import Tour  # noqa: PLC0415
 
-    Tour(stack, console).run(workers, *ports)
+    tour = Tour(stack, console)
+    tour.run(workers, *ports)
+    if leave_running:
+        tour.tell_what_next()
+        _leave_running(stack, console)
 
 
 def _leave_running(stack: BackgroundStack, console: Console) -> None:
+    stack.check()
     if not stack.ours:
         console.print("The stack ran before this demo, and goes on running.")
         return

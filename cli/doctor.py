@@ -263,12 +263,18 @@ def _api(settings: Settings, url: str | None) -> Iterator[Check]:
 def _health(address: str, health: dict[str, Any]) -> Check:
     """The API's own report; which fields it has is the API's affair."""
     status = str(health.get("status", "unknown"))
-    facts = ", ".join(f"{name}: {value}" for name, value in health.items() if name != "status")
+    facts = ", ".join(f"{name}: {_fact(value)}" for name, value in health.items() if name != "status")
     good = status in ("ok", "healthy", "pass", "up")
     advice = "" if good else "see what is missing in the lines above, or in `GET /health`"
     return Check(
         "api", "ok" if good else "failed", f"{address} says {status}" + (f" ({facts})" if facts else ""), advice
     )
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {each}" for name, each in value.items()) or "none"
+    return str(value)
 
 
 def _first_line(exc: Exception) -> str:

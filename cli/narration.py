@@ -44,7 +44,9 @@ class Narrator:
         """The first `limit` rows of a CSV; of all its columns, unless some are named."""
         rows = list(islice(csv_rows(file), limit))
         shown = list(columns or (rows[0] if rows else ()))
-        table = Table(*shown, title=title, title_justify="left")
+        table = Table(title=title, title_justify="left")
+        for name in shown:
+            table.add_column(name, no_wrap=name != "message")
         for row in rows:
             table.add_row(*(row.get(name) or "" for name in shown))
         self.console.print(table)

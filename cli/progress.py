@@ -51,7 +51,7 @@ class Nothing:
 
 
 class Lines:
-    """A line at the start of each stage, then one every few seconds."""
+    """A line every few seconds, and one at the end of each stage that knows its end."""
 
     def __init__(self, interval: float = LINE_SECONDS) -> None:
         self._interval = interval
@@ -71,7 +71,7 @@ class Lines:
 
     def _line(self, stage: str, text: str, last: bool) -> None:
         now = time.monotonic()
-        if last or now >= self._due.get(stage, 0.0):
+        if last or now >= self._due.setdefault(stage, now + self._interval):
             self._due[stage] = now + self._interval
             say(f"{stage} {text}")
 

@@ -67,7 +67,7 @@ def score(  # noqa: PLR0917  # each is an option of the command
 
     Exits 0 when every row was scored or errored, 1 when the job failed or was canceled.
     """
-    from scorehouse_client import ConnectionFailed  # noqa: PLC0415  # see cli.connection
+    from scorehouse_client import ScorehouseClientError  # noqa: PLC0415  # see cli.connection
 
     source, destination = source_of(file), destination_of(output, format)
     pairs = metadata_of(metadata)
@@ -99,15 +99,22 @@ def score(  # noqa: PLR0917  # each is an option of the command
                     on_download=display.download,
                 )
         except KeyboardInterrupt:
-            say(goes_on(seen[-1].id) if seen else "Stopped; nothing was submitted.")
+            say(what_remains(seen[-1]) if seen else "Stopped; nothing was submitted.")
             raise typer.Exit(130) from None
-        except ConnectionFailed:
+        except ScorehouseClientError:
             if seen:
-                say(goes_on(seen[-1].id))
+                say(what_remains(seen[-1]))
             raise
         if not quiet and job.scored:
             say(summary(job, time.monotonic() - began))
         conclude(client, job, strict)
+
+
+def what_remains(job: Job) -> str:
+    """Of a job that one stops following."""
+    if job.finished:
+        return f"Job {job.id} has finished; fetch its results with `scorehouse jobs results {job.id} -o FILE`"
+    return goes_on(job.id)
 
 
 def goes_on(job_id: str) -> str:

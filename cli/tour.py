@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pandas as pd
@@ -68,7 +69,6 @@ class Tour:
             self._score_broken_rows(client)
             self._submit_one(client)
         self._narrator.end()
-        self._tell_what_next(version)
 
     def _start(self, workers: int, port: int, flower_port: int) -> None:
         what = "Postgres, Valkey, the API, workers, beat and Flower, all on this machine."
@@ -85,8 +85,8 @@ class Tour:
         with self._narrator.step("Train a model", what):
             command = ["python", "-m", "examples.flights.train", "--out", str(self._folder)]
             self._narrator.command(command)
-            done = self._run([sys.executable, *command[1:]])
-            figures = json.loads(done)["flights"]
+            done = subprocess.run([sys.executable, *command[1:]], check=True, stdout=subprocess.PIPE)
+            figures = json.loads(done.stdout)["flights"]
             self._narrator.say(
                 f"On its last fifth of those flights, held out: accuracy {figures['accuracy']:.1%}, "
                 f"ROC AUC {figures['roc_auc']:.3f}; {figures['positive_rate']:.1%} of them were late."
@@ -126,7 +126,7 @@ class Tour:
         with self._narrator.step("Look at the results", what):
             self._narrator.table(f"the first of {self._scored}", self._scored, SHOWN_ROWS)
             self._narrator.command(["scorehouse", "jobs", "errors", job.id])
-            columns = ["row", "line", "key", "column", "code", "message"]
+            columns = ["row", "key", "code", "message"]
             self._narrator.table("the first row errors", self._errors, SHOWN_ROWS, columns)
             cancelled = set(pd.read_csv(self._april).query("dep_delay.isna()").index + 1)
             found = set(pd.read_csv(self._errors)["row"])
@@ -192,11 +192,6 @@ class Tour:
         self._narrator.command(["scorehouse", *arguments])
         subprocess.run([str(SCOREHOUSE), *arguments], env=self._stack.environment, check=True)
 
-    def _run(self, command: Sequence[str]) -> str:
-        return subprocess.run(
-            command, env=self._stack.environment, check=True, stdout=subprocess.PIPE, text=True
-        ).stdout
-
     def _client(self) -> Client:
         return Client(str(self._stack.found["api_url"]), self._token_file.read_text().strip())
 
@@ -210,7 +205,8 @@ class Tour:
         url = shlex.quote(f"{self._stack.found['api_url']}{path}")
         return " ".join(["curl", "-H", token, *options, url])
 
-    def _tell_what_next(self, version: str) -> None:
+    def tell_what_next(self) -> None:
+        """Where things are, and commands to copy."""
         found: Mapping[str, Any] = self._stack.found
         upload = f"--data-binary @{shlex.quote(str(self._april))}"
         lines = [f"API      {found['api_url']}/docs"]
@@ -218,10 +214,12 @@ class Tour:
             password = shortest(self._stack.data_dir / "flower.password")
             lines.append(f"Flower   {found['flower_url']}  (user admin, password in {password})")
         lines += [f"Files    {self._folder}", "", "Try, in another terminal:"]
+        if which("scorehouse") is None:
+            lines.append(f"  source {shlex.quote(str(shortest(SCOREHOUSE.with_name('activate'))))}")
         if self._stack.data_dir != Settings.model_fields["data_dir"].default.absolute():
             lines.append(f"  export SCOREHOUSE_DATA_DIR={shlex.quote(str(self._stack.data_dir))}")
         lines += [
-            "  " + self._curl(f"/v1/models/{MODEL}/versions/{version}"),
+            "  " + self._curl(f"/v1/models/{MODEL}"),
             "  "
             + self._curl(f"/v1/jobs?model={MODEL}&key_column={COLUMNS.key}", "-H 'Content-Type: text/csv'", upload),
             "  " + self._curl("/v1/jobs?limit=3"),

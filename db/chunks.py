@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -118,22 +118,21 @@ def claim(
     return sorted(claims, key=lambda item: (item.job_id, item.number))
 
 
-def finish(engine: Engine, outcomes: Sequence[Outcome], prediction_csv: Iterable[bytes]) -> None:
+def finish(engine: Engine, outcomes: Sequence[Outcome], predicted: bytes) -> None:
     """Make the outcomes of some claims durable, all or none.
 
     Args:
         outcomes: of distinct chunks.
-        prediction_csv: blocks of CSV in the column order of `predictions.COLUMNS`.
+        predicted: the rows of `prediction`, as `predictions.copy` takes them.
 
     Raises:
         Fenced: at least one of the claims was taken away; nothing was written.
         Unavailable: the database is out of reach and the outcome was not committed.
     """
-    blocks = list(prediction_csv)
     for attempt in (1, 2):
         try:
             with transaction(engine) as connection:
-                _finish(connection, outcomes, blocks)
+                _finish(connection, outcomes, predicted)
         except Unavailable:
             # The COMMIT may or may not have happened. The epoch tells.
             if _is_done(engine, outcomes):
@@ -242,7 +241,7 @@ def add(
     )
 
 
-def _finish(connection: Connection, outcomes: Sequence[Outcome], prediction_csv: Sequence[bytes]) -> None:
+def _finish(connection: Connection, outcomes: Sequence[Outcome], predicted: bytes) -> None:
     ordered = sorted(outcomes, key=lambda item: (item.claim.job_id, item.claim.number))
     done = connection.execute(
         statement("finish_chunks"),
@@ -255,7 +254,7 @@ def _finish(connection: Connection, outcomes: Sequence[Outcome], prediction_csv:
     ).all()
     if len(done) != len(ordered):
         raise Fenced(f"{len(ordered) - len(done)} of {len(ordered)} claims were taken away; their scores are dropped")
-    predictions.copy(connection, prediction_csv)
+    predictions.copy(connection, predicted)
     predictions.copy_errors(connection, [(item.claim.job_id, error) for item in ordered for error in item.errors])
     jobs.count_down(
         connection,

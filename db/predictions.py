@@ -18,7 +18,7 @@ from db.ids import lower_bound
 from db.tables import prediction, row_error
 from records.row_error import RowError
 
-# The order of the cells in the CSV that `copy` takes; `scored_at` is the time of the transaction.
+# The order of the fields in the stream that `copy` takes; `scored_at` is the time of the transaction.
 COLUMNS = ("job_id", "row", "version_id", "record_key", "prediction", "probability", "probabilities")
 ERROR_COLUMNS = ("row", "line", "key", "code", "column", "message", "raw")
 
@@ -33,12 +33,11 @@ class Range:
     end: int
 
 
-def copy(connection: Connection, blocks: Sequence[bytes]) -> None:
-    """Append predictions; `blocks` together are CSV without a header, an unquoted empty cell is NULL."""
-    data = b"".join(blocks)
-    if data:
+def copy(connection: Connection, stream: bytes) -> None:
+    """Append predictions: the fields of `COLUMNS` as `db.binary_copy.encode` gives them."""
+    if stream:
         _cursor(connection).copy_expert(
-            f"COPY prediction ({', '.join(COLUMNS)}) FROM STDIN (FORMAT csv)", io.BytesIO(data)
+            f"COPY prediction ({', '.join(COLUMNS)}) FROM STDIN (FORMAT binary)", io.BytesIO(stream)
         )
 
 

@@ -128,7 +128,6 @@ class Cutter(ABC):
         elif final:
             raise self._empty()
         else:
-            self._consume(found.complete)  # blank lines
             self._next_try = self._size + self._size // 8  # a header over many tiny blocks must not cost a square
 
     def _cut(self, *, final: bool) -> Iterator[Piece]:

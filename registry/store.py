@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import unquote, urlsplit
 
-import fsspec  # type: ignore[import-untyped]  # ships no type information
-from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]  # as above
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from errors import ArtefactRefused, InvalidInput, NotFound, TooLarge
 

@@ -103,7 +103,7 @@ class Child:
             return
         scored = scoring.score(claims, loaded, self.settings)
         try:
-            chunks.finish(self.engine, scored.outcomes, scored.prediction_csv)
+            chunks.finish(self.engine, scored.outcomes, scored.predicted)
         except Fenced as exc:
             _log.warning("fenced", chunks=[claim.name for claim in claims][:10], reason=str(exc))
             if len(claims) > 1:  # one of many was canceled: the others are still ours
@@ -113,7 +113,7 @@ class Child:
     def _finish_alone(self, version_id: int, claim: Claim) -> None:
         scored = scoring.score([claim], self.cache.get(version_id), self.settings)
         try:
-            chunks.finish(self.engine, scored.outcomes, scored.prediction_csv)
+            chunks.finish(self.engine, scored.outcomes, scored.predicted)
         except Fenced:
             _log.info("fenced", chunks=[claim.name])
 

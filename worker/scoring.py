@@ -1,4 +1,4 @@
-"""From claims to outcomes: unpack, parse, score, and write the predictions as the CSV that COPY takes.
+"""From claims to outcomes: unpack, parse, score, and put the predictions into the stream that COPY takes.
 
 A bulk chunk is scored by itself; the interactive chunks of one version, up to some hundreds of singles, are scored in
 one call of the model.
@@ -6,7 +6,6 @@ one call of the model.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -14,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 
+from db import binary_copy
+from db.binary_copy import Field
 from db.chunks import Claim, Outcome
 from records.payload import unpack
 from records.row_error import RowError
@@ -36,7 +35,7 @@ class ScoredClaims:
     """What `db.chunks.finish` takes."""
 
     outcomes: list[Outcome]
-    prediction_csv: list[bytes]
+    predicted: bytes
 
 
 def groups(claims: Sequence[Claim]) -> Iterator[list[Claim]]:
@@ -67,8 +66,7 @@ def score(claims: Sequence[Claim], loaded: Loaded, settings: Settings) -> Scored
         Outcome(claim, int(count), found) for claim, count, found in zip(claims, succeeded, errors, strict=True)
     ]
     offsets = np.array([claim.first_row for claim in claims]) - starts - 1
-    table = _table(scored, claims, owner, scored.rows + offsets[owner], loaded)
-    return ScoredClaims(outcomes, [_csv(table)] if table.num_rows else [])
+    return ScoredClaims(outcomes, _encoded(scored, claims, owner, scored.rows + offsets[owner], loaded))
 
 
 def _shared(claim: Claim) -> tuple[Any, ...]:
@@ -110,46 +108,48 @@ def _in_job(error: RowError, claim: Claim, start: int) -> RowError:
     return replace(error, row=row, line=claim.first_line + error.row - start - 1)
 
 
-def _table(scored: Scored, claims: Sequence[Claim], owner: Any, rows: Any, loaded: Loaded) -> Any:
-    """The columns of `db.predictions.COLUMNS`."""
+def _encoded(scored: Scored, claims: Sequence[Claim], owner: Any, rows: Any, loaded: Loaded) -> bytes:
+    """The fields of `db.predictions.COLUMNS`."""
     count = len(rows)
-    ids = pa.array([str(claim.job_id) for claim in claims])
     output = loaded.signature.output
     assert output is not None, "only an examined version is loaded"
     probability, probabilities = _probabilities(scored, output, count)
-    return pa.table(
+    return binary_copy.encode(
         [
-            pa.repeat(ids[0], count) if len(claims) == 1 else ids.take(pa.array(owner)),
-            pa.array(rows),
-            pa.repeat(pa.scalar(loaded.version.id), count),
-            pa.nulls(count, pa.string()) if scored.keys is None else scored.keys,
-            _texts(scored.prediction),
+            binary_copy.uuids([claim.job_id for claim in claims], owner),
+            binary_copy.integers(rows),
+            binary_copy.integers(np.full(count, loaded.version.id)),
+            binary_copy.nothing(count) if scored.keys is None else _texts(scored.keys),
+            _texts(_labels(scored.prediction)),
             probability,
             probabilities,
-        ],
-        names=["job_id", "row", "version_id", "record_key", "prediction", "probability", "probabilities"],
+        ]
     )
 
 
-def _probabilities(scored: Scored, output: Output, count: int) -> tuple[Any, Any]:
+def _probabilities(scored: Scored, output: Output, count: int) -> tuple[Field, Field]:
     """(of the positive class, of all classes): a binary classifier has the first, others the second."""
-    nothing = pa.nulls(count, pa.float64()), pa.nulls(count, pa.string())
+    nothing = binary_copy.nothing(count)
     if scored.probabilities is None or output.classes is None:
-        return nothing
+        return nothing, nothing
     if output.positive is not None:
-        return pa.array(scored.probabilities[:, output.classes.index(output.positive)]), nothing[1]
-    columns = [pa.array(column).cast(pa.string()) for column in scored.probabilities.T]
-    joined = pc.binary_join_element_wise(*columns, ",")
-    return nothing[0], pc.binary_join_element_wise("{", joined, "}", "")
+        return binary_copy.floats(scored.probabilities[:, output.classes.index(output.positive)]), nothing
+    return nothing, binary_copy.float_arrays(scored.probabilities)
 
 
-def _texts(prediction: Any) -> Any:
+def _labels(prediction: Any) -> Any:
     """Labels as they are stored: numbers in their shortest exact spelling, booleans as true and false."""
     values = pa.array(prediction.tolist() if prediction.dtype == object else prediction)
     return values if pa.types.is_string(values.type) else values.cast(pa.string())
 
 
-def _csv(table: Any) -> bytes:
-    sink = io.BytesIO()
-    pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed"))
-    return sink.getvalue()
+def _texts(values: Any) -> Field:
+    """An arrow string array."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    nulls = values.is_null().to_numpy(zero_copy_only=False) if values.null_count else None
+    if nulls is not None:
+        values = values.fill_null("")
+    _, offsets, data = values.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
+    return binary_copy.texts(bounds, np.frombuffer(data or b"", np.uint8), nulls)

@@ -87,7 +87,7 @@ class StreamBody:
         try:
             if self._start is not None:
                 self._stream.seek(self._start)
-            yield from _to_the_end(self._stream)
+            yield from _to_the_end(self._stream, self.size)
         except OSError as exc:
             raise SourceFailed(f"cannot read {getattr(self._stream, 'name', 'the stream')}: {exc}") from exc
 
@@ -143,8 +143,16 @@ def _exactly(file: BinaryIO, size: int) -> Iterator[Block]:
         yield buffer[:count]
 
 
-def _to_the_end(stream: BinaryIO) -> Iterator[Block]:
+def _to_the_end(stream: BinaryIO, size: int | None = None) -> Iterator[Block]:
+    """All that is there; with `size` it must be as much as was announced, or the API would wait for the rest."""
+    name = getattr(stream, "name", "the stream")
+    sent = 0
     while block := stream.read(BLOCK_BYTES):
         if isinstance(block, str):
-            raise SourceFailed(f"{getattr(stream, 'name', 'the stream')} is open as text: open it for bytes, mode 'rb'")
+            raise SourceFailed(f"{name} is open as text: open it for bytes, mode 'rb'")
+        sent += len(block)
+        if size is not None and sent > size:
+            break
         yield block
+    if size is not None and sent != size:
+        raise SourceFailed(f"{name} changed while it was being uploaded: wait until it is written, then try again")

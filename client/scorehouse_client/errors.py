@@ -54,7 +54,8 @@ class ScorehouseApiError(ScorehouseClientError):
     def __str__(self) -> str:
         headline = f"{self.title} ({self.status})"
         lines = [f"{headline}: {self.detail}" if self.detail else headline]
-        lines += [_error_line(error) for error in self.errors]
+        # A single error is often the detail once more.
+        lines += [_error_line(error) for error in self.errors if error.get("detail") != self.detail]
         if self.retry_after is not None:
             lines.append(f"Try again in {self.retry_after:.0f} s.")
         return "\n".join(lines)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from urllib.parse import urlencode
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError, SSLError
-from urllib3.util.wait import wait_for_read
+from urllib3.util.wait import wait_for_read, wait_for_socket
 
 from scorehouse_client.bodies import BLOCK_BYTES, Block, Body
 from scorehouse_client.errors import ConnectionFailed, ScorehouseApiError
@@ -70,11 +71,16 @@ class _Connection(HTTPConnection):
         if self.sock is None:
             self.connect()
         self.sock.settimeout(SEND_SECONDS)
-        if wait_for_read(self.sock, timeout=0.0):
-            self._cut = True
-            # urllib3 takes this as the sign to read the answer.
-            raise BrokenPipeError("the API answered before the end of the request")
-        super().send(data)
+        left = memoryview(data)
+        while left:
+            # An API that has answered may have stopped reading, so waiting to send alone could be for ever.
+            if not wait_for_socket(self.sock, read=True, write=True, timeout=SEND_SECONDS):
+                raise TimeoutError(f"the API took nothing for {SEND_SECONDS:.0f} s")
+            if wait_for_read(self.sock, timeout=0.0):
+                self._cut = True
+                # urllib3 takes this as the sign to read the answer.
+                raise BrokenPipeError("the API answered before the end of the request")
+            left = left[self.sock.send(left) :]
 
     @property
     def is_connected(self) -> bool:
@@ -277,7 +283,8 @@ def _object(text: bytes) -> dict[str, Any]:
 
 def _excerpt(text: bytes) -> str:
     """A proxy in between answers in its own words."""
-    return " ".join(text[:2000].decode("utf-8", "replace").split())[:200]
+    words = re.sub(r"<[^>]*>", " ", text[:2000].decode("utf-8", "replace"))
+    return " ".join(words.split())[:200]
 
 
 def _seconds(retry_after: str | None) -> float | None:

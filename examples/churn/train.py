@@ -30,8 +30,9 @@ def train(out: Path, rows: int = 30_000, to_score: int = 10_000, seed: int = 0) 
     metrics = {}
     for name, build in {"churn": package.gradient_boosting, "churn-logistic": package.logistic}.items():
         pipeline = build(COLUMNS)
-        metrics[name] = package.hold_out_metrics(pipeline, labelled, COLUMNS)
-        pipeline.fit(labelled[COLUMNS.features], labelled[COLUMNS.label])
+        with package.one_thread():
+            metrics[name] = package.hold_out_metrics(pipeline, labelled, COLUMNS)
+            pipeline.fit(labelled[COLUMNS.features], labelled[COLUMNS.label])
         package.write_artefacts(pipeline, out, name)
     joblib.dump(as_dict(pipeline), out / "churn-dict.joblib")
     package.write_reference(labelled, out, COLUMNS)

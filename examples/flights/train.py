@@ -31,8 +31,9 @@ def train(out: Path) -> dict[str, dict[str, float]]:
     metrics = {}
     for name, build in {"flights": package.gradient_boosting, "flights-logistic": package.logistic}.items():
         pipeline = build(COLUMNS)
-        metrics[name] = package.hold_out_metrics(pipeline, labelled, COLUMNS)
-        pipeline.fit(labelled[COLUMNS.features], labelled[COLUMNS.label].astype(int))
+        with package.one_thread():
+            metrics[name] = package.hold_out_metrics(pipeline, labelled, COLUMNS)
+            pipeline.fit(labelled[COLUMNS.features], labelled[COLUMNS.label].astype(int))
         package.write_artefacts(pipeline, out, name)
     package.write_reference(labelled, out, COLUMNS)
     package.write_metrics(metrics, out)

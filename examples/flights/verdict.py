@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from examples.flights.data import COLUMNS, flights
+from examples.package import one_thread
 
 TOLERANCE = 1e-12
 KEY = COLUMNS.key
@@ -38,8 +39,9 @@ def unlike_the_model(model: Path, inputs: Path, results: Path) -> list[str]:
     scored = pd.read_csv(results)
     rows = pd.read_csv(inputs).set_index(KEY).loc[scored[KEY]]
     fitted = joblib.load(model)
-    probability = fitted.predict_proba(rows[COLUMNS.features])[:, 1]
-    classes = fitted.predict(rows[COLUMNS.features])
+    with one_thread():
+        probability = fitted.predict_proba(rows[COLUMNS.features])[:, 1]
+        classes = fitted.predict(rows[COLUMNS.features])
     found = []
     differing = int((classes != scored["prediction"].to_numpy()).sum())
     if differing:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from predicted_rows import predicted
 from sqlalchemy import Engine
 
 import migrations
@@ -39,7 +40,9 @@ def test_migrations_and_tables_agree(engine: Engine) -> None:
             connection,
             opts={
                 "compare_type": True,
-                "include_object": lambda _o, name, kind, *_: not (kind == "table" and str(name).startswith("prediction_")),
+                "include_object": lambda _o, name, kind, *_: (
+                    not (kind == "table" and str(name).startswith("prediction_"))
+                ),
             },
         )
         assert compare_metadata(context, metadata) == []
@@ -59,8 +62,10 @@ def test_payloads_are_not_compressed_twice(engine: Engine) -> None:
 
 def test_a_prediction_goes_to_the_partition_of_its_jobs_day(engine: Engine) -> None:
     with transaction(engine) as connection:
-        predictions.copy(connection, [f"{uuid7()},1,1,,1,0.5,\n".encode()])
-        found = connection.execute(sa.select(sa.literal_column("tableoid::regclass::text")).select_from(prediction)).scalar_one()
+        predictions.copy(connection, predicted(uuid7(), [1]))
+        found = connection.execute(
+            sa.select(sa.literal_column("tableoid::regclass::text")).select_from(prediction)
+        ).scalar_one()
     assert found in {f"prediction_{datetime.now(UTC) - timedelta(days=late):%Y%m%d}" for late in (0, 1)}
 
 
@@ -76,7 +81,8 @@ def test_retention_drops_whole_days(engine: Engine) -> None:
     with transaction(engine) as connection:
         predictions.ensure_partitions(connection, day)
         old = lower_bound(day)
-        predictions.copy(connection, [f"{old},1,1,,1,0.5,\n{uuid7()},1,1,,1,0.5,\n".encode()])
+        predictions.copy(connection, predicted(old, [1]))
+        predictions.copy(connection, predicted(uuid7(), [1]))
     with transaction(engine) as connection:
         retention.sweep(connection, days=90)
         left = connection.execute(sa.select(sa.func.count()).select_from(prediction)).scalar_one()

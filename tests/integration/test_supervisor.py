@@ -176,7 +176,7 @@ STACK = f"""
             print(*supervisor.pids.values(), flush=True)
             supervisor.run() if sys.argv[2] == "run" else supervisor.wait_until(lambda: False, 60, "never")
     except StopRequested:
-        sys.exit(5)
+        sys.exit(5 if sys.argv[2] == "start" else 0)  # a signal that comes just before run() is a stop like any other
 """
 
 

@@ -41,7 +41,8 @@ class CommandLine:
         self._capture = capture
         self.variables = {"SCOREHOUSE_TOKEN": "secret"} | ({} if url is None else {"SCOREHOUSE_API_URL": url})
         monkeypatch.chdir(folder)
-        for name in [name for name in os.environ if name.startswith(("SCOREHOUSE_", "FORCE_COLOR"))]:
+        foreign = ("SCOREHOUSE_", "FORCE_COLOR", "PYTHONUNBUFFERED")
+        for name in [name for name in os.environ if name.startswith(foreign)]:
             monkeypatch.delenv(name)
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> Outcome:

@@ -165,6 +165,16 @@ def test_ctrl_c_while_scoring_says_how_to_go_on(api: ScriptedApi, scorehouse: Co
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 
+def test_results_that_cannot_be_fetched_are_not_lost(api: ScriptedApi, scorehouse: CommandLine, tmp_path: Path) -> None:
+    api.on("GET", f"{JOB_PATH}/results", Answer(500, b"<html><h1>Internal Server Error</h1></html>"))
+    done = scorehouse("score", "in.csv", "-m", "flights", "-o", "out.csv", "--quiet")
+    assert done.code == 1
+    assert f"has finished; fetch its results with `scorehouse jobs results {JOB_ID} -o FILE`".encode() in done.err
+    assert b"Internal Server Error (500)" in done.err
+    assert b"<h1>" not in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
 def test_a_reader_that_goes_away_is_no_error_to_talk_about(api: ScriptedApi, scorehouse: CommandLine) -> None:
     api.on("GET", JOB_PATH, job())
     api.on("GET", f"{JOB_PATH}/results", Answer(content=RESULTS * 100_000))
@@ -173,6 +183,16 @@ def test_a_reader_that_goes_away_is_no_error_to_talk_about(api: ScriptedApi, sco
         assert process.stderr is not None
         process.stdout.read(10)
         process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+def test_a_reader_that_is_gone_before_a_short_answer_is_none_either(scorehouse: CommandLine) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with scorehouse.start("jobs", "show", JOB_ID, "--json", stdout=writing) as process:
+        os.close(writing)
+        assert process.stderr is not None
         assert process.stderr.read() == b""
     assert process.returncode == 1
 

@@ -70,6 +70,7 @@ def test_blank_lines_are_no_records_but_count_as_lines() -> None:
     assert cut("\n\na\n\r\n\n1\n\n2\n\n") == [Piece(1, 2, 6, b"1\n\n2\n\n")]
     found = cut("a\n1\n\n\n\n\n\n\n\n\n\n\n\n\n2\n", CsvCutter(limits=SMALL))
     assert [(piece.first_row, piece.rows, piece.first_line) for piece in found] == [(1, 1, 2), (2, 1, 15)]
+    assert cut("\n" * 200 + "a\n1\n", CsvCutter(limits=SMALL), 7) == [Piece(1, 1, 202, b"1\n")]
     assert cut('a\n""\n \n') == [Piece(1, 2, 2, b'""\n \n')]
 
 
@@ -225,7 +226,7 @@ def test_a_file_of_carriage_returns_is_refused_without_reading_it_all() -> None:
 
     def blocks() -> Iterator[bytes]:
         nonlocal taken
-        while True:
+        for _ in range(1000):
             taken += 1
             yield b"1,2\r" * 4096
 
@@ -256,6 +257,11 @@ def test_a_long_quoted_record_hints_at_the_quote(size: int, closed: bool) -> Non
     assert (
         "line 3 is longer than the 100 bytes allowed. It runs on inside quotes: a quote was probably not closed" in text
     )
+
+
+def test_a_long_record_that_is_cut_amid_a_character_is_called_long() -> None:
+    text, _ = refusal("a\n" + "é" * 100, CsvCutter(limits=SMALL), 3)
+    assert "begins on line 2 is longer than the 64 bytes" in text
 
 
 def test_a_long_header_is_refused() -> None:

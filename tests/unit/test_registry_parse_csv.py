@@ -162,7 +162,8 @@ def test_a_chunk_without_a_fault_is_never_cut_into_records(monkeypatch):
     parsed = parse(data, ALL, key_column="c")
     assert parsed.features["n"].to_pylist() == [1.5, None, 2.0]
     assert parsed.features["t"].to_pylist() == ['t "x"\ny', None, "t"]
-    assert parse(b"\n1\n\n2\r\n\r\n3", signature(("n", "number"))).rows.tolist() == [1, 2, 3]
+    for blanks in (b"1\n\n2\n3", b"\n1\n2\n3\n", b"1\r\n\r\n2\n3\n", b"1\n2\n3\n\n\n"):
+        assert parse(blanks, signature(("n", "number"))).rows.tolist() == [1, 2, 3]
 
 
 def test_columns_come_in_the_order_of_the_signature():
