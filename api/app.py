@@ -9,7 +9,7 @@ from flask_openapi3.openapi import OpenAPI
 from pydantic import ValidationError
 
 import logs
-from api import auth, docs, health, jobs, models, predict, problems
+from api import auth, bodies, docs, health, jobs, models, predict, problems
 from api.completions import Completions
 from api.context import Context
 from api.tokens import Verifier
@@ -31,6 +31,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         validation_error_model=problems.ProblemDocument,
         validation_error_callback=problems.from_validation,
         doc_ui=False,
+        static_folder=None,
     )
     app.json.ensure_ascii = False  # type: ignore[attr-defined]  # of Flask's default provider
     app.json.sort_keys = False  # type: ignore[attr-defined]  # as above
@@ -43,6 +44,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     )
     app.register_error_handler(ValidationError, problems.from_validation)
     problems.install(app)
+    bodies.install(app)
     auth.install(app, Verifier(settings))
     for resource in (health, jobs, predict, models):
         app.register_api(resource.blueprint)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 
-from flask import Request
+from flask import Flask, Request, Response, request
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
@@ -53,6 +54,16 @@ def drain(request: Request) -> None:
                 return
 
 
+def install(app: Flask) -> None:
+    """Let every client that is refused see why, however much it still has to send."""
+
+    @app.after_request
+    def read_the_rest(response: Response) -> Response:
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
+            drain(request)
+        return response
+
+
 @dataclass(frozen=True, slots=True)
 class FilePart:
     """A file of a multipart body; use its blocks up before you ask for the next part."""
@@ -63,7 +74,7 @@ class FilePart:
 
 
 class Multipart:
-    """A multipart/form-data body, read once from front to back: fields come before the files that they describe."""
+    """A multipart/form-data body, read once from front to back."""
 
     def __init__(self, request: Request) -> None:
         boundary = request.mimetype_params.get("boundary")
@@ -74,18 +85,34 @@ class Multipart:
             boundary.encode("latin-1"), max_form_memory_size=_MAX_FIELD_BYTES * 16, max_parts=_MAX_PARTS
         )
         self._source = blocks(request)
-        self._pending: Field | File | None = None
+        self._ended = False
 
     def next_file(self) -> FilePart | None:
         """Collect fields up to the next file, which is returned; None at the end of the body."""
-        while True:
+        while not self._ended:
             event = self._event()
-            if isinstance(event, Epilogue):
-                return None
+            self._ended = isinstance(event, Epilogue)
             if isinstance(event, File):
                 return FilePart(event.name, event.filename, self._data())
             if isinstance(event, Field):
                 self.fields[event.name] = self._field(event.name)
+        return None
+
+    def check_nothing_after(self, known: Mapping[str, str]) -> None:
+        """Read on to the end of the form.
+
+        Raises:
+            InvalidInput: another file, or fields beyond those that were `known` when the file was taken.
+        """
+        if self.next_file() is not None:
+            raise InvalidInput("the form has more than one file; submit each as a job of its own")
+        late = [name for name, value in self.fields.items() if known.get(name) != value]
+        if late:
+            raise InvalidInput(
+                f"the field {late[0]!r} comes after the file, which is taken in as it arrives; "
+                "put the fields of the form before the file",
+                [Problem("comes after the file", f"#/{name}") for name in late],
+            )
 
     def _field(self, name: str) -> str:
         value = b""

@@ -29,7 +29,7 @@ def stream(context: Context, tenant: str, job_id: UUID, last_event_id: str | Non
                 document = job_document(context, connection, jobs.get(connection, tenant, job_id))
             over = document["state"] in jobs.TERMINAL
             name = f"{document['rows']['total'] - document['rows']['pending']}-{document['state']}"
-            if name != last:
+            if name != last or over:  # also to a client that comes back for it: without `end` it would do so for ever
                 yield _event(name, "end" if over else "progress", document)
                 last, spoke = name, time.monotonic()
             if over:

@@ -51,9 +51,12 @@ def _document() -> dict[str, Any]:
     except Unavailable as exc:
         return {**document, "database": str(exc)}
     held = {digest for child in children for digest in child.versions}
+    refused = {digest: reason for child in children for digest, reason in child.refused.items()}
     document["workers"] = len(children)
     document["models"] = {
-        f"{version.model}@{version.version}": "ready" if version.digest in held else "no live worker holds it"
+        f"{version.model}@{version.version}": (
+            "ready" if version.digest in held else refused.get(version.digest, "no live worker holds it")
+        )
         for version in production
     }
     return document

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -12,14 +13,18 @@ from flask_openapi3.blueprint import APIBlueprint
 
 from api import downloads, events, retries, schemas, uploads
 from api.auth import caller, scope
-from api.bodies import Multipart, blocks, drain
+from api.bodies import FilePart, Multipart, blocks
 from api.context import Context, context
+from api.problems import from_domain
 from api.rendering import job_document
 from api.submission import parse_json, submit_records
 from api.uploads import Upload
 from db import jobs
 from db.engine import transaction
-from errors import InvalidInput, Problem, ScorehouseError, TooLarge, UnsupportedMedia
+from db.ids import lower_bound
+from db.retention import horizon
+from errors import Gone, InvalidInput, NotFound, Problem, TooLarge, UnsupportedMedia
+from records.inflate import inflated
 
 blueprint = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs")
 
@@ -30,6 +35,9 @@ _UPLOAD_FORMATS = {
     "application/x-ndjson": "ndjson",
     "application/jsonl": "ndjson",
 }
+# Of a form, the file's beginning that is held: one that ends within it may have its fields in any order.
+_HELD_BYTES = 4 * 1024 * 1024
+_MUCH = 1 << 62  # where another bound counts
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d+)\"?", re.IGNORECASE)
 
 
@@ -40,11 +48,7 @@ def submit(query: schemas.UploadQuery, header: schemas.SubmitHeader, raw: schema
 
     JSON for one record or many; CSV or NDJSON, raw or as multipart, for a file. 202 means that all of it is stored.
     """
-    try:
-        return _submitted(_accept(query, header))
-    except ScorehouseError:
-        drain(request)
-        raise
+    return _submitted(_accept(query, header))
 
 
 @blueprint.get("", responses={200: schemas.JobList})
@@ -134,6 +138,15 @@ def watch(path: schemas.JobPath) -> Response:
     )
 
 
+@blueprint.errorhandler(NotFound)
+def removed(error: NotFound) -> Response:
+    """A job's id tells when it was made: one from before the horizon of retention is gone, whoever it belonged to."""
+    job_id, days = (request.view_args or {}).get("id"), context().settings.retention_days
+    if isinstance(job_id, UUID) and job_id.version == 7 and job_id < lower_bound(horizon(days)):
+        return from_domain(Gone(f"job {job_id} is older than {days} days: it was removed by retention"))
+    return from_domain(error)
+
+
 def wait_for(shared: Context, tenant: str, job_id: UUID, seconds: float) -> bool:
     """Whether the job ended within `seconds`."""
 
@@ -157,12 +170,13 @@ def read_json(limit: int) -> Any:
     Raises:
         TooLarge, InvalidInput
     """
-    body = b""
-    for block in blocks(request):
+    encoding = request.headers.get("Content-Encoding")
+    body = bytearray()
+    for block in inflated(blocks(request), encoding=encoding, max_bytes=_MUCH, max_inflation=_MUCH):
         body += block
         if len(body) > limit:
             raise TooLarge(f"the JSON body is longer than the {limit:,} bytes allowed; upload a file as CSV or NDJSON")
-    return parse_json(body)
+    return parse_json(bytes(body))
 
 
 def _accept(query: schemas.UploadQuery, header: schemas.SubmitHeader) -> UUID:
@@ -185,17 +199,31 @@ def _accept_multipart(query: schemas.UploadQuery, header: schemas.SubmitHeader) 
     form = Multipart(request)
     part = form.next_file()
     if part is None or part.name != "file":
-        raise InvalidInput("the form has no file part named `file`", [Problem("is required", "#/file")])
+        detail = "the form has no file named `file`; a part is a file when it has a filename"
+        raise InvalidInput(detail, [Problem("is required", "#/file")])
+    body = _file_of(form, part)
     fields = {name: value for name, value in form.fields.items() if value}
     merged = schemas.UploadQuery.model_validate({**query.model_dump(exclude_unset=True), **fields})
     name = part.filename.lower().removesuffix(".gz")
     kind = "ndjson" if name.endswith((".ndjson", ".jsonl")) else "csv"
     upload = Upload(kind, merged, header.idempotency_key, None)
-    job_id = uploads.receive(context(), caller(), upload, part.blocks)
-    late = form.next_file()
-    if late is not None:
-        raise InvalidInput("the form has more than one file; submit each as a job of its own")
-    return job_id
+    return uploads.receive(context(), caller(), upload, body)
+
+
+def _file_of(form: Multipart, part: FilePart) -> Iterable[bytes]:
+    """The blocks of the form's file; what follows it is read before the last one is passed on."""
+    held: list[bytes] = []
+    for block in part.blocks:
+        held.append(block)
+        if sum(map(len, held)) > _HELD_BYTES:
+            return itertools.chain(held, part.blocks, _end_of(form, dict(form.fields)))
+    form.check_nothing_after(form.fields)
+    return held
+
+
+def _end_of(form: Multipart, known: Mapping[str, str]) -> Iterator[bytes]:
+    form.check_nothing_after(known)
+    yield from ()
 
 
 def _submitted(job_id: UUID) -> Response:
@@ -225,8 +253,9 @@ def _row(job_id: UUID) -> Any:
 
 
 def _stream(body: Iterator[bytes], mimetype: str, filename: str) -> Response:
+    first = next(body, b"")  # what fails before the first byte is still answered with a problem
     return Response(
-        stream_with_context(body),
+        stream_with_context(itertools.chain([first], body)),
         mimetype=mimetype,
         headers={"Content-Disposition": f'attachment; filename="{filename}"'},
     )

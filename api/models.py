@@ -10,14 +10,14 @@ from flask_openapi3.blueprint import APIBlueprint
 
 from api import schemas
 from api.auth import caller, scope
-from api.bodies import Multipart, drain
+from api.bodies import Multipart
 from api.context import context
 from api.rendering import timestamp
 from api.submission import parse_json
 from db import models
 from db.engine import transaction
 from db.models import NewVersion
-from errors import InvalidInput, NotFound, Problem, ScorehouseError
+from errors import InvalidInput, NotFound, Problem, UnsupportedMedia
 
 blueprint = APIBlueprint("models", __name__, url_prefix="/v1/models")
 
@@ -29,11 +29,7 @@ _RUNS_CODE = {"joblib"}
 @scope("models:write")
 def register(path: schemas.ModelPath, raw: schemas.RegistrationBody) -> Response:
     """Register a version: upload its artefact and its reference; a worker examines them. Poll the version."""
-    try:
-        new = _receive(path.model)
-    except ScorehouseError:
-        drain(request)
-        raise
+    new = _receive(path.model)
     with transaction(context().engine) as connection:
         models.add_version(connection, new)
     context().publisher.want("register")
@@ -121,17 +117,22 @@ def show_deployment(path: schemas.DeploymentPath) -> Response:
 def _receive(model: str) -> NewVersion:
     """Read the form from front to back: fields, then the two files, which go to the store as they arrive."""
     if request.mimetype != "multipart/form-data":
-        raise InvalidInput("send multipart/form-data with the fields first, then the files `reference` and `artefact`")
+        raise UnsupportedMedia(
+            "send multipart/form-data with the fields first, then the files `reference` and `artefact`"
+        )
     form, settings, store = Multipart(request), context().settings, context().store
     stored: dict[str, tuple[str, int, str]] = {}
     fields: schemas.RegistrationFields | None = None
+    known: dict[str, str] = {}
     while (part := form.next_file()) is not None:
         if part.name not in {"reference", "artefact"}:
             raise InvalidInput(
                 f"unexpected file {part.name!r}; send `reference` and `artefact`",
                 [Problem("is unexpected", f"#/{part.name}")],
             )
-        fields = fields or schemas.RegistrationFields.model_validate(form.fields)
+        if fields is None:
+            known = dict(form.fields)
+            fields = schemas.RegistrationFields.model_validate(known)
         kind = _format(part.filename, trusted=fields.trust) if part.name == "artefact" else "csv"
         digest, size = store.put(part.blocks, settings.max_artefact_bytes)
         stored[part.name] = (digest, size, kind)
@@ -141,6 +142,7 @@ def _receive(model: str) -> NewVersion:
             f"the form lacks the file {' and '.join(missing)}",
             [Problem("is required", f"#/{name}") for name in missing],
         )
+    form.check_nothing_after(known)
     if fields.runtime == "onnx":
         raise InvalidInput(
             "this release scores with scikit-learn only; register with runtime auto or sklearn",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 
 from api import schemas
@@ -17,7 +17,7 @@ from api.rendering import job_document, output_of, result_document
 from api.submission import submit_records
 from db import jobs, models, predictions
 from db.engine import transaction
-from errors import InvalidInput
+from errors import Conflict, InvalidInput
 from registry.signature import Signature
 
 blueprint = APIBlueprint("predict", __name__)
@@ -29,12 +29,12 @@ _CUSTOMER_ID = "customer_id"
 
 @blueprint.post("/predict", responses={200: schemas.Prediction, 202: schemas.Job})
 @scope("jobs:write")
-def predict(query: schemas.PredictQuery, raw: schemas.RecordBody) -> Response:
+def predict(query: schemas.PredictQuery, header: schemas.IdempotencyHeader, raw: schemas.RecordBody) -> Response:
     """Score one flat record and wait for it."""
     record = read_json(context().settings.max_json_bytes)
     if not isinstance(record, dict):
         raise InvalidInput("send one flat JSON object; for a list of records there is /predict/batch")
-    job_id = _submit(query, record)
+    job_id = _submit(query, record, header.idempotency_key)
     if not wait_for(context(), caller().tenant, job_id, _WAIT_SECONDS):
         return _accepted(job_id)
     answers = _answers(job_id)
@@ -45,19 +45,23 @@ def predict(query: schemas.PredictQuery, raw: schemas.RecordBody) -> Response:
 
 @blueprint.post("/predict/batch", responses={200: schemas.PredictionBatch, 202: schemas.Job})
 @scope("jobs:write")
-def predict_batch(query: schemas.PredictQuery, raw: schemas.RecordListBody) -> Response:
+def predict_batch(
+    query: schemas.PredictQuery, header: schemas.IdempotencyHeader, raw: schemas.RecordListBody
+) -> Response:
     """Score a list of flat records and wait for them; a record that cannot be scored has an `error` in its place."""
     records = read_json(context().settings.max_json_bytes)
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise InvalidInput("send a JSON list of flat objects; for one record there is /predict")
-    job_id = _submit(query, records)
+    job_id = _submit(query, records, header.idempotency_key)
     if not wait_for(context(), caller().tenant, job_id, _WAIT_SECONDS):
         return _accepted(job_id)
     answers = _answers(job_id)
     return jsonify({"predictions": answers, "batch_size": len(answers)})
 
 
-def _submit(query: schemas.PredictQuery, inputs: dict[str, Any] | list[dict[str, Any]]) -> UUID:
+def _submit(
+    query: schemas.PredictQuery, inputs: dict[str, Any] | list[dict[str, Any]], idempotency_key: str | None
+) -> UUID:
     with transaction(context().engine) as connection:
         name = query.model or context().settings.default_model or models.default_model(connection, caller().tenant)
         version = models.resolve(connection, caller().tenant, name, query.version)
@@ -71,7 +75,7 @@ def _submit(query: schemas.PredictQuery, inputs: dict[str, Any] | list[dict[str,
     ):
         key_column = _CUSTOMER_ID
     wanted = schemas.JobRequest(model=name, inputs=inputs, version=query.version, key_column=key_column)
-    return submit_records(context(), caller(), wanted, request.headers.get("Idempotency-Key"))
+    return submit_records(context(), caller(), wanted, idempotency_key)
 
 
 def _answers(job_id: UUID) -> list[dict[str, Any]]:
@@ -88,6 +92,8 @@ def _answers(job_id: UUID) -> list[dict[str, Any]]:
         answers[prediction.row] = {name: document.pop("key"), **document}
     for error in errors:
         answers[error.row] = {name: error.key, "error": f"{error.code}: {error.message}"}
+    if len(answers) < row.rows_total:
+        raise Conflict(f"job {job_id} was canceled before all of its records were scored")
     return [answers[place] for place in sorted(answers)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -29,6 +30,15 @@ STATUS: dict[type[ScorehouseError], HTTPStatus] = {
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 _RETRY_SECONDS = 2
+
+# What pydantic says in terms of Python.
+_SENTENCES = {
+    "missing": "is required",
+    "extra_forbidden": "is not known here; check its spelling",
+    "model_type": "must be a JSON object",
+    "dict_type": "must be a JSON object",
+    "string_unicode": "is not valid Unicode text (it holds a lone surrogate)",
+}
 
 
 class ProblemDetail(BaseModel):
@@ -84,12 +94,12 @@ def from_http(error: HTTPException) -> Response:
 
 def from_validation(error: ValidationError) -> Response:
     """What pydantic found, one problem per place."""
-    where = "query" if request.method == "GET" else ""
+    where = next((part for part in ("query", "header", "path") if error.title.lower().endswith(part)), None)
     problems = [
-        Problem(_sentence(item["msg"]), "#/" + "/".join([*([where] if where else []), *map(str, item["loc"])]))
+        Problem(_SENTENCES.get(item["type"]) or _sentence(item["msg"]), _pointer(where, item["loc"]))
         for item in error.errors(include_url=False, include_context=False, include_input=False)
     ]
-    detail = "; ".join(f"{problem.pointer[2:]}: {problem.detail}" for problem in problems[:5])
+    detail = "; ".join(f"{problem.pointer[2:] or 'the body'}: {problem.detail}" for problem in problems[:5])
     return _render(HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidInput", detail, problems)
 
 
@@ -115,7 +125,14 @@ def _render(status: HTTPStatus, name: str, detail: str, problems: list[Problem])
     }
     if problems:
         document["errors"] = [{"detail": problem.detail, "pointer": problem.pointer} for problem in problems]
-    return Response(json.dumps(document), status=int(status), mimetype="application/problem+json")
+    # ASCII, because a name that is quoted in the detail may hold what UTF-8 cannot encode.
+    return Response(json.dumps(document, ensure_ascii=True), status=int(status), mimetype="application/problem+json")
+
+
+def _pointer(where: str | None, location: Sequence[int | str]) -> str:
+    """Parts of a JSON pointer escape `~` and `/`."""
+    parts = [*([where] if where else []), *(str(part).replace("~", "~0").replace("/", "~1") for part in location)]
+    return "#/" + "/".join(parts) if parts else "#"
 
 
 def _sentence(message: str) -> str:

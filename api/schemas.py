@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask_openapi3.models import RawModel
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Priority = Literal["low", "normal", "high"]
 JobState = Literal["queued", "running", "succeeded", "completed_with_errors", "failed", "canceled"]
@@ -16,11 +16,23 @@ Lane = Literal["interactive", "bulk"]
 MODEL_NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 VERSION = r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$"
 
+
+def storable(text: str) -> str:
+    """Raises ValueError for text that Postgres cannot hold."""
+    if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        raise ValueError("holds a NUL or a lone surrogate, which is no text; remove it")
+    return text
+
+
 Name = Annotated[str, Field(pattern=MODEL_NAME, description="letters, digits, `_.-`, at most 63")]
 SemanticVersion = Annotated[str, Field(pattern=VERSION, max_length=64, description="semantic version, like 1.2.0")]
-ColumnName = Annotated[str, Field(min_length=1, max_length=1000)]
+ColumnName = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(storable)]
+Reason = Annotated[str, Field(max_length=1000), AfterValidator(storable)]
 Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
+    dict[
+        Annotated[str, Field(max_length=64), AfterValidator(storable)],
+        Annotated[str, Field(max_length=512), AfterValidator(storable)],
+    ],
     Field(max_length=16, description="at most 16 pairs of text, kept with the job"),
 ]
 Record = dict[str, Any]
@@ -41,6 +53,22 @@ class JobRequest(_Closed):
     key_column: ColumnName | None = Field(None, description="the member of each record that is its key")
     metadata: Metadata = Field(default_factory=dict)
     priority: Priority = "normal"
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _records(cls, value: Any) -> Any:
+        """One sentence about what is wrong, where a union would tell one for each of its members."""
+        records = value if isinstance(value, list) else [value]
+        for place, record in enumerate(records, 1):
+            if not isinstance(record, dict):
+                where = f"; entry {place} of the list is none" if isinstance(value, list) else ""
+                raise ValueError(f"must be a record (a JSON object) or a list of records{where}")  # noqa: TRY004 - pydantic takes a ValueError
+            for name in record:
+                try:
+                    storable(name)
+                except ValueError as exc:
+                    raise ValueError(f"record {place} has a member whose name {exc}") from exc
+        return value
 
     @model_validator(mode="after")
     def _keys_fit(self) -> JobRequest:
@@ -75,10 +103,13 @@ class UploadBody(RawModel):
     mimetypes: list[str] = ["application/json", "text/csv", "application/x-ndjson", "multipart/form-data"]
 
 
-class SubmitHeader(BaseModel):
+class IdempotencyHeader(BaseModel):
     idempotency_key: str | None = Field(
         None, alias="Idempotency-Key", min_length=1, max_length=255, description="makes a repeated submission safe"
     )
+
+
+class SubmitHeader(IdempotencyHeader):
     prefer: str | None = Field(None, alias="Prefer", description="`wait=N`: answer when the job ends, N <= 60 s")
 
 
@@ -92,7 +123,7 @@ class JobQuery(BaseModel):
 
 class JobListQuery(BaseModel):
     state: JobState | None = None
-    model: str | None = None
+    model: Name | None = None
     after: UUID | None = Field(None, description="`next` of the page before")
     limit: int = Field(50, ge=1, le=500)
 
@@ -233,11 +264,11 @@ class RegistrationFields(_Closed):
 
 class DeployRequest(_Closed):
     version: SemanticVersion
-    why: str | None = Field(None, max_length=1000)
+    why: Reason | None = None
 
 
 class RollbackRequest(_Closed):
-    why: str | None = Field(None, max_length=1000)
+    why: Reason | None = None
 
 
 class Deployment(BaseModel):

@@ -101,6 +101,7 @@ class _Reception:
         self._renew_at = 0.0
 
     def feed(self, block: bytes) -> None:
+        self._renew()
         for piece in self._cutter.feed(block):
             self._store(piece)
         if self._job is None and self._cutter.columns is not None:
@@ -150,7 +151,7 @@ class _Reception:
             format=self._upload.format,
             columns=columns,
             created_by=self._caller.subject,
-            delimiter=_delimiter(query),
+            delimiter=_delimiter(query) if self._upload.format == "csv" else ",",
             key_column=_key_column(query, self._signature, columns),
             priority=query.priority,
             metadata=_metadata(query),
@@ -174,15 +175,20 @@ class _Reception:
             raise in_flight(new.idempotency_key)
         return False
 
+    def _renew(self) -> None:
+        """With each block and not with each chunk: from a slow client a chunk may take longer than the lease."""
+        if self._job is None or time.monotonic() < self._renew_at:
+            return
+        with transaction(self._context.engine) as connection:
+            jobs.renew_upload(connection, self._job.id, lease_seconds=_LEASE_SECONDS)
+        self._renew_at = time.monotonic() + _RENEW_SECONDS
+
     def _store(self, piece: Piece) -> None:
         if self._job is None:
             assert self._cutter.columns is not None
             self._open(self._cutter.columns)
         assert self._job is not None
         with transaction(self._context.engine) as connection:
-            if time.monotonic() >= self._renew_at:
-                jobs.renew_upload(connection, self._job.id, lease_seconds=_LEASE_SECONDS)
-                self._renew_at = time.monotonic() + _RENEW_SECONDS
             chunks.add(
                 connection,
                 self._job.id,
@@ -228,7 +234,10 @@ def _metadata(query: UploadQuery) -> dict[str, str]:
         and all(isinstance(item, str) and len(item) <= 512 and len(name) <= 64 for name, item in value.items())
     )
     if not fits:
-        detail = "must be a JSON object of at most 16 pairs of text (names up to 64, values up to 512 characters)"
+        detail = (
+            "must be a JSON object of at most 16 pairs of text (names up to 64, values up to 512 characters, "
+            "neither NUL nor lone surrogates)"
+        )
         raise InvalidInput(f"metadata {detail}", [Problem(detail, "#/query/metadata")])
     return value  # type: ignore[no-any-return]  # checked just above
 

@@ -93,7 +93,7 @@ def by_idempotency_key(connection: Connection, tenant: str, key: str) -> Earlier
             job.c.id,
             job.c.state,
             job.c.request_hash,
-            sa.func.coalesce(job.c.upload_lease_until < sa.func.now(), False).label("abandoned"),
+            sa.func.coalesce(_given_up(), False).label("abandoned"),
         ).where(job.c.tenant == tenant, job.c.idempotency_key == key)
     ).one_or_none()
     if row is None:
@@ -109,7 +109,7 @@ def renew_upload(connection: Connection, job_id: UUID, *, lease_seconds: float) 
     """
     result = connection.execute(
         sa.update(job)
-        .where(job.c.id == job_id, job.c.state == "receiving")
+        .where(job.c.id == job_id, job.c.state == "receiving", job.c.upload_lease_until > sa.func.now())
         .values(upload_lease_until=_in_seconds(lease_seconds))
     )
     if result.rowcount == 0:
@@ -141,7 +141,7 @@ def discard(connection: Connection, job_id: UUID) -> None:
 
 def abandoned(connection: Connection) -> list[UUID]:
     """Uploads whose API process stopped renewing them."""
-    query = sa.select(job.c.id).where(job.c.state == "receiving", job.c.upload_lease_until < sa.func.now()).limit(20)
+    query = sa.select(job.c.id).where(job.c.state == "receiving", _given_up()).limit(20)
     return list(connection.execute(query).scalars())
 
 
@@ -325,6 +325,11 @@ def _notify(connection: Connection, job_ids: Sequence[UUID]) -> None:
             sa.text("SELECT pg_notify(:channel, id) FROM unnest(CAST(:ids AS text[])) AS id"),
             {"channel": CHANNEL, "ids": [str(job_id) for job_id in job_ids]},
         )
+
+
+def _given_up() -> sa.ColumnElement[bool]:
+    """Some time after the lease, so that a seal which began within it has committed."""
+    return job.c.upload_lease_until < sa.func.now() - sa.text("interval '5 seconds'")
 
 
 def _in_seconds(seconds: float) -> sa.ColumnElement[Any]:

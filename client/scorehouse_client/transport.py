@@ -20,19 +20,16 @@ from typing import Any
 from urllib.parse import urlencode
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError, SSLError
-from urllib3.util.wait import wait_for_read, wait_for_socket
 
 from scorehouse_client.bodies import BLOCK_BYTES, Block, Body
 from scorehouse_client.errors import ConnectionFailed, ScorehouseApiError
+from scorehouse_client.pools import Pool, SecurePool
 
 BytesProgress = Callable[[int, int | None], None]
 """Called with the bytes sent (or received) and the total, None when that is not known; a retry starts again at 0."""
 
 CONNECT_SECONDS = 10.0
-# A block may have to wait for the API to store those before it.
-SEND_SECONDS = 120.0
 # The API stores an upload completely before it answers.
 ANSWER_SECONDS = 300.0
 LONGEST_PAUSE = 10.0
@@ -58,54 +55,6 @@ class Request:
     stream: bool = False
 
 
-class _Connection(HTTPConnection):
-    """Stops sending as soon as an answer is there: an API that refuses an upload does so long before its end."""
-
-    _cut = False
-
-    def connect(self) -> None:
-        self._cut = False
-        super().connect()
-
-    def send(self, data: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        self.sock.settimeout(SEND_SECONDS)
-        left = memoryview(data)
-        while left:
-            # An API that has answered may have stopped reading, so waiting to send alone could be for ever.
-            if not wait_for_socket(self.sock, read=True, write=True, timeout=SEND_SECONDS):
-                raise TimeoutError(f"the API took nothing for {SEND_SECONDS:.0f} s")
-            if wait_for_read(self.sock, timeout=0.0):
-                self._cut = True
-                # urllib3 takes this as the sign to read the answer.
-                raise BrokenPipeError("the API answered before the end of the request")
-            left = left[self.sock.send(left) :]
-
-    @property
-    def is_connected(self) -> bool:
-        """Not after half a request: the API would take the next one for the rest of it."""
-        return not self._cut and super().is_connected
-
-
-class _SecureConnection(HTTPSConnection):
-    """With TLS a readable socket need not mean an answer (session tickets), so it is sent until the API closes."""
-
-    def send(self, data: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        self.sock.settimeout(SEND_SECONDS)
-        super().send(data)
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
 class Transport:
     """Sends requests to the API at `url`; safe to share between threads."""
 
@@ -113,7 +62,7 @@ class Transport:
         parts = urllib3.util.parse_url(url)
         if parts.scheme not in ("http", "https") or not parts.host:
             raise ConnectionFailed(url, "this is no URL of the form http://host:port")
-        pool = _Pool if parts.scheme == "http" else _SecurePool
+        pool = Pool if parts.scheme == "http" else SecurePool
         self._pool = pool(parts.host, parts.port, maxsize=8)
         self._prefix = (parts.path or "").rstrip("/")
         self._headers = {"User-Agent": "scorehouse-client", "Accept": "application/json, */*"}

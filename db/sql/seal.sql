@@ -1,4 +1,5 @@
 -- The upload is complete: from here on the job is visible. Its chunks may have been scored already, even all of them.
+-- An upload whose lease is over may be in the hands of the sweep, which would remove chunks of a job that is sealed here.
 UPDATE job
 SET rows_total = :rows,
     chunks_total = chunks_total + :chunks,
@@ -14,5 +15,5 @@ SET rows_total = :rows,
     error = CASE WHEN chunks_left + :chunks = 0 AND rows_succeeded = 0 AND rows_errored > 0
                  THEN 'every row errored; see the job''s errors' END,
     finished_at = CASE WHEN chunks_left + :chunks = 0 THEN now() END
-WHERE id = :job_id AND state = 'receiving'
+WHERE id = :job_id AND state = 'receiving' AND upload_lease_until > now()
 RETURNING state

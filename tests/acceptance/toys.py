@@ -112,14 +112,14 @@ def make_toys(folder: Path) -> dict[str, Toy]:
     strict.fit(strict_data[["amount", "segment"]], strict_data["left"])
 
     return {
-        "toy": _saved(folder, "toy", toy, data, "id", "left"),
-        "shades": _saved(folder, "shades", shades, shaded, None, "shade"),
-        "prices": _saved(folder, "prices", prices, priced, "id", "price"),
-        "strict": _saved(folder, "strict", strict, strict_data, "id", "left"),
+        "toy": _saved(folder, "toy", toy, data, "id", target="left"),
+        "shades": _saved(folder, "shades", shades, shaded, None, target="shade"),
+        "prices": _saved(folder, "prices", prices, priced, "id", target="price"),
+        "strict": _saved(folder, "strict", strict, strict_data, "id", target="left"),
     }
 
 
-def _saved(folder: Path, name: str, model: Any, frame: pd.DataFrame, key: str | None, target: str) -> Toy:
+def _saved(folder: Path, name: str, model: Any, frame: pd.DataFrame, key: str | None, *, target: str) -> Toy:
     artefact, reference = folder / f"{name}.joblib", folder / f"{name}.csv"
     joblib.dump(model, artefact)
     reference.write_bytes(to_csv(frame))
