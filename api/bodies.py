@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from flask import Flask, Request, Response, request
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]  # ships no type information
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
@@ -24,7 +25,7 @@ _DRAIN_SECONDS = 2.0
 
 
 class Disconnected(ScorehouseError):
-    """The client went away in the middle of its body."""
+    """The client went away in the middle of its body, or sent one that HTTP cannot frame."""
 
 
 def blocks(request: Request) -> Iterator[bytes]:
@@ -33,15 +34,19 @@ def blocks(request: Request) -> Iterator[bytes]:
     Raises:
         Disconnected: while iterating.
     """
-    stream = request.stream
+    stream, left = request.stream, request.content_length
     while True:
         try:
             block = stream.read(BLOCK_BYTES)
-        except (ClientDisconnected, OSError) as exc:
-            raise Disconnected("the client disconnected before the end of the body") from exc
+        except (ClientDisconnected, OSError, ParseException) as exc:
+            raise Disconnected(f"the body broke off or is malformed ({type(exc).__name__})") from exc
+        if left is not None:
+            left -= len(block)
         if not block:
-            return
+            break
         yield block
+    if left:  # gunicorn ends a body that was cut off as it ends a whole one
+        raise Disconnected(f"the client disconnected {left:,} bytes before the end of the body")
 
 
 def drain(request: Request) -> None:

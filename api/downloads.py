@@ -7,11 +7,14 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 from sqlalchemy import Engine, Row
 
 from api.rendering import label, output_of
@@ -29,11 +32,18 @@ _MAX_CHUNK_BYTES = 1 << 30
 
 # A cell that begins like this runs as a formula in a spreadsheet.
 _FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
+# The first byte of such a cell in a line of CSV, where it may be quoted.
+_FIRST_BYTES = np.frombuffer(b'=+-@\t\r"', np.uint8)
+_LINE_FEED = 10
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 
 # A column that is passed through may hold a cell as long as a record; the csv module reads 131,072 characters by default.
 csv.field_size_limit(_MAX_CHUNK_BYTES)
 
+# Chunks of a download that are fetched while one is on its way to the client.
+_FETCHED_AHEAD = 2
+
+Fetched = TypeVar("Fetched")
 Kind = Literal["prediction", "probability", "version"]
 
 
@@ -86,8 +96,9 @@ def table_of(row: Row[Any], *, include_inputs: bool = False) -> Table:
 def results_csv(engine: Engine, row: Row[Any], *, keep_formulas: bool) -> Iterator[bytes]:
     """Key, prediction, probabilities, version."""
     table = table_of(row)
+    risky = any(neutral(_text(name)) != _text(name) for name in table.output.classes or ())
     for block in itertools.chain([_csv_line(table.header)], _exports(engine, row, table)):
-        yield block if keep_formulas else _neutral_csv(block, ",")
+        yield _neutral_csv(block, ",") if not keep_formulas and (risky or _keys_may_hold_formula(block)) else block
 
 
 def results_with_inputs_csv(engine: Engine, row: Row[Any], *, keep_formulas: bool) -> Iterator[bytes]:
@@ -138,11 +149,11 @@ def neutral(cell: str) -> str:
 
 
 def _exports(engine: Engine, row: Row[Any], table: Table) -> Iterator[bytes]:
-    for span in _finished(engine, row):
+    def fetch(span: ChunkSpan) -> bytes:
         with transaction(engine) as connection:
-            block = predictions.export(connection, row.id, _range(span), [table.key, *table.expressions])
-        if block:
-            yield block
+            return predictions.export(connection, row.id, _range(span), [table.key, *table.expressions])
+
+    yield from filter(None, _ahead(fetch, _finished(engine, row)))
 
 
 def _lines_with_inputs(engine: Engine, row: Row[Any], table: Table) -> Iterator[bytes]:
@@ -156,7 +167,8 @@ def _lines_with_inputs(engine: Engine, row: Row[Any], table: Table) -> Iterator[
 
 def _inputs_and_results(engine: Engine, row: Row[Any], table: Table) -> Iterator[tuple[list[bytes], list[bytes]]]:
     """Per chunk: the text of the records that scored, and their result cells as CSV without a line end."""
-    for span in _finished(engine, row):
+
+    def fetch(span: ChunkSpan) -> tuple[list[bytes], list[bytes]]:
         with transaction(engine) as connection:
             payload = jobs.payload(connection, row.id, span.number)
             block = predictions.export(connection, row.id, _range(span), table.expressions)
@@ -165,7 +177,9 @@ def _inputs_and_results(engine: Engine, row: Row[Any], table: Table) -> Iterator
         if errored:
             left_out = {number - span.first_row for number in errored}
             texts = [text for place, text in enumerate(texts) if place not in left_out]
-        yield texts, _lines(block)
+        return texts, _lines(block)
+
+    yield from _ahead(fetch, _finished(engine, row))
 
 
 def _rows(engine: Engine, row: Row[Any], table: Table, *, include_inputs: bool) -> Iterator[list[list[Any]]]:
@@ -194,6 +208,18 @@ def _finished(engine: Engine, row: Row[Any]) -> Iterator[ChunkSpan]:
             return
 
 
+def _ahead(fetch: Callable[[ChunkSpan], Fetched], spans: Iterator[ChunkSpan]) -> Iterator[Fetched]:
+    """The chunks in order, the next ones fetched while the client takes one."""
+    with ThreadPoolExecutor(_FETCHED_AHEAD, "download") as pool:
+        waiting: deque[Future[Fetched]] = deque()
+        for span in spans:
+            waiting.append(pool.submit(fetch, span))
+            if len(waiting) > _FETCHED_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
 def _error_pages(engine: Engine, row: Row[Any]) -> Iterator[Sequence[Row[Any]]]:
     after = 0
     while True:
@@ -214,6 +240,13 @@ def _lines(block: bytes) -> list[bytes]:
 
 def _range(span: ChunkSpan) -> Range:
     return Range(span.first_row, span.first_row + span.rows)
+
+
+def _keys_may_hold_formula(block: bytes) -> bool:
+    """Whether any line begins like a formula. Of our own columns only the key is the caller's text."""
+    text = np.frombuffer(block, np.uint8)
+    firsts = text[np.concatenate([[0], np.flatnonzero(text[:-1] == _LINE_FEED) + 1])]
+    return bool(np.isin(firsts, _FIRST_BYTES).any())
 
 
 def _neutral_csv(block: bytes, delimiter: str) -> bytes:

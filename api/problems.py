@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 import errors
 import logs
+from api.bodies import Disconnected
 from errors import Problem, ScorehouseError
 
 _log = logs.get(__name__)
@@ -28,6 +29,7 @@ STATUS: dict[type[ScorehouseError], HTTPStatus] = {
     errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    Disconnected: HTTPStatus.BAD_REQUEST,
 }
 _RETRY_SECONDS = 2
 

@@ -97,6 +97,12 @@ class UploadQuery(BaseModel):
     metadata: str | None = Field(None, description="a JSON object of text pairs")
 
 
+class MetadataQuery(BaseModel):
+    """What the text of `metadata` must say."""
+
+    metadata: Metadata
+
+
 class UploadBody(RawModel):
     """A CSV file with a header row, or one JSON object per line; streamed, `Content-Encoding: gzip` allowed."""
 

@@ -7,6 +7,7 @@ NULL is a field of length -1.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,12 @@ def encode(fields: Sequence[Field]) -> bytes:
     widths = [field.width for field in fields]
     rows = _uniform(fields, [width for width in widths if width is not None]) if None not in widths else _ragged(fields)
     return b"".join((_SIGNATURE, rows.data, _END))
+
+
+def row(fields: Sequence[bytes]) -> bytes:
+    """The whole COPY stream of one row, whose fields are in their binary form already."""
+    cells = b"".join(struct.pack(">i", len(field)) + field for field in fields)
+    return b"".join((_SIGNATURE, struct.pack(">h", len(fields)), cells, _END))
 
 
 def integers(values: npt.NDArray[Any]) -> Field:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
-from db import jobs, predictions
-from db.engine import transaction
+from db import binary_copy, jobs, predictions
+from db.engine import copy, transaction
 from db.sql import statement
 from db.tables import chunk, job
 from errors import Fenced, Unavailable
@@ -29,6 +30,8 @@ from records.cutter import Piece
 from records.payload import pack, unpack
 from records.row_error import RowError
 from records.split import halve
+
+_COPIED = ("job_id", "number", "lane", "priority", "version_id", "first_row", "rows", "first_line", "payload")
 
 # Chunks that an upload adds are numbered from 0; those that a rescue cuts off start here, out of the upload's way.
 _FIRST_SPLIT_NUMBER = 1_000_000
@@ -226,19 +229,19 @@ def add(
     connection: Connection, job_id: UUID, number: int, piece: Piece, *, lane: str, priority: int, version_id: int
 ) -> None:
     """Store a chunk's input. It can be claimed as soon as this is committed."""
-    connection.execute(
-        sa.insert(chunk).values(
-            job_id=job_id,
-            number=number,
-            lane=lane,
-            priority=priority,
-            version_id=version_id,
-            first_row=piece.first_row,
-            rows=piece.rows,
-            first_line=piece.first_line,
-            payload=pack(piece.data),
-        )
+    # COPY and not INSERT: a statement would carry the payload as a literal, in hexadecimal, through the parser.
+    fields = (
+        job_id.bytes,
+        struct.pack(">i", number),
+        lane.encode(),
+        struct.pack(">h", priority),
+        struct.pack(">i", version_id),
+        struct.pack(">i", piece.first_row),
+        struct.pack(">i", piece.rows),
+        struct.pack(">q", piece.first_line),
+        pack(piece.data),
     )
+    copy(connection, "chunk", _COPIED, binary_copy.row(fields))
 
 
 def _finish(connection: Connection, outcomes: Sequence[Outcome], predicted: bytes) -> None:

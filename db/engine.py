@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import psycopg2.extensions
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
@@ -65,6 +67,20 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         if is_outage(exc):
             raise Unavailable(f"the database cannot serve this now ({_reason(exc)}); try again shortly") from exc
         raise
+
+
+def copy(connection: Connection, table: str, columns: Sequence[str], stream: bytes) -> None:
+    """Append rows from a binary COPY stream, see `db.binary_copy`."""
+    cursor_of(connection).copy_expert(
+        f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT binary)", io.BytesIO(stream)
+    )
+
+
+def cursor_of(connection: Connection) -> psycopg2.extensions.cursor:
+    """The driver's cursor in the transaction of `connection`, for COPY."""
+    raw = connection.connection.dbapi_connection
+    assert isinstance(raw, psycopg2.extensions.connection)
+    return raw.cursor()
 
 
 # disk full, too many connections, out of memory and their class; operator intervention; I/O errors

@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import psycopg2.extensions
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from db.engine import copy as copy_rows
+from db.engine import cursor_of
 from db.ids import lower_bound
 from db.tables import prediction, row_error
 from records.row_error import RowError
@@ -36,9 +37,7 @@ class Range:
 def copy(connection: Connection, stream: bytes) -> None:
     """Append predictions: the fields of `COLUMNS` as `db.binary_copy.encode` gives them."""
     if stream:
-        _cursor(connection).copy_expert(
-            f"COPY prediction ({', '.join(COLUMNS)}) FROM STDIN (FORMAT binary)", io.BytesIO(stream)
-        )
+        copy_rows(connection, "prediction", COLUMNS, stream)
 
 
 def copy_errors(connection: Connection, errors: Sequence[tuple[UUID, RowError]]) -> None:
@@ -50,7 +49,7 @@ def copy_errors(connection: Connection, errors: Sequence[tuple[UUID, RowError]])
     for job_id, error in errors:
         writer.writerow((job_id, error.row, error.line, error.key, error.column, error.code, error.message, error.raw))
     buffer.seek(0)
-    _cursor(connection).copy_expert(
+    cursor_of(connection).copy_expert(
         "COPY row_error (job_id, row, line, record_key, column_name, code, message, raw) FROM STDIN "
         "(FORMAT csv, FORCE_NOT_NULL (message, raw))",
         buffer,
@@ -64,7 +63,7 @@ def export(connection: Connection, job_id: UUID, rows: Range, columns: Sequence[
         columns: SQL expressions over `prediction`; they are code of ours, never input.
     """
     buffer = io.BytesIO()
-    cursor = _cursor(connection)
+    cursor = cursor_of(connection)
     query = cursor.mogrify(
         f"SELECT {', '.join(columns)} FROM prediction WHERE job_id = %s AND row >= %s AND row < %s ORDER BY row",  # noqa: S608 - columns are ours
         (str(job_id), rows.first, rows.end),
@@ -138,9 +137,3 @@ def _days(start: datetime, count: int) -> Iterator[tuple[str, UUID, UUID]]:
     for offset in range(count):
         day = start + timedelta(days=offset)
         yield f"prediction_{day:%Y%m%d}", lower_bound(day), lower_bound(day + timedelta(days=1))
-
-
-def _cursor(connection: Connection) -> psycopg2.extensions.cursor:
-    raw = connection.connection.dbapi_connection
-    assert isinstance(raw, psycopg2.extensions.connection)
-    return raw.cursor()

@@ -25,6 +25,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, toys: dict[str, Toy]) -> Ite
     stack = BackgroundStack(tmp_path_factory.mktemp("house") / "data")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SCOREHOUSE_CHUNK_BYTES", str(CHUNK_BYTES))
+        environment.setenv("SCOREHOUSE_WORKER_CACHE_VERSIONS", "16")
         stack.start(2, free_port(0), free_port(0))
     try:
         house = House.of(stack)

@@ -7,7 +7,8 @@ import io
 import json
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,6 +16,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import psutil
+import sqlalchemy as sa
 import urllib3
 from sqlalchemy import Engine
 
@@ -136,12 +138,40 @@ class House:
     @contextmanager
     def upload_in_progress(self, **headers: str) -> Iterator[socket.socket]:
         """An upload of `toy` whose header row has been sent, and whose end the API still waits for."""
-        lines = {"Authorization": f"Bearer {self.token()}", "Content-Type": "text/csv", "Content-Length": "100000"}
+        lines = {"Authorization": f"Bearer {self.token()}", "Content-Type": "text/csv", "Content-Length": "1000000"}
         head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "scorehouse", **lines, **headers}.items())
         with self.raw_connection() as connection:
             connection.sendall(f"POST /v1/jobs?model=toy HTTP/1.1\r\n{head}\r\n".encode())
-            connection.sendall(b"id,amount,visits,segment,active,note\n" + b"held,1.5,3,gold,true,fine\n" * 40)
+            connection.sendall(b"id,amount,visits,segment,active,note\n" + b"held,1.5,3,gold,true,fine\n" * 15_000)
             yield connection
+
+    def until(self, condition: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
+        """What `condition` returns as soon as that is true."""
+        deadline = time.monotonic() + seconds
+        while not (found := condition()):
+            assert time.monotonic() < deadline, "it did not come true in time"
+            time.sleep(0.05)
+        return found
+
+    def query(self, statement: str, **parameters: Any) -> list[Any]:
+        with self.engine.begin() as connection:
+            result = connection.execute(sa.text(statement), parameters)
+            return list(result.all()) if result.returns_rows else []
+
+    def upload_held(self, body: bytes, *held: int, **query: Any) -> str:
+        """Upload a file and keep the workers from these of its chunks (from all, if none is named); the job's id."""
+        with self.paused_workers():
+            job_id = str(self.upload(body, **query).json["id"])
+            chunks = self.query("SELECT number FROM chunk WHERE job_id = :job", job=job_id)
+            self.query(
+                "UPDATE chunk SET not_before = now() + interval '1 hour' WHERE job_id = :job AND number = ANY (:held)",
+                job=job_id,
+                held=list(held) or [row.number for row in chunks],
+            )
+        return job_id
+
+    def let_go(self, job_id: str) -> None:
+        self.query("UPDATE chunk SET not_before = now() WHERE job_id = :job", job=job_id)
 
     @contextmanager
     def paused_workers(self) -> Iterator[None]:
