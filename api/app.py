@@ -26,7 +26,6 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         "scorehouse",
         info=Info(title="Scorehouse", version=release_of("scorehouse")),
         security_schemes={"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
-        responses={"default": problems.ProblemDocument},
         validation_error_status=422,
         validation_error_model=problems.ProblemDocument,
         validation_error_callback=problems.from_validation,

@@ -9,7 +9,9 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, current_app, jsonify
 from flask_openapi3.openapi import OpenAPI
+from pydantic import BaseModel
 
+from api import schemas
 from api.auth import PUBLIC, required_scope, scope
 
 blueprint = Blueprint("docs", __name__)
@@ -25,6 +27,16 @@ _PAGE = """<!doctype html>
 <script src="docs/start.js"></script>
 </html>
 """
+# By path: what views take as JSON although the library sees a raw body, or none.
+_JSON_BODIES: dict[str, type[BaseModel]] = {
+    "/v1/jobs": schemas.JobRequest,
+    "/v1/jobs/{id}/retry": schemas.RetryRequest,
+    "/v1/models/{model}/rollback": schemas.RollbackRequest,
+}
+_PROBLEM = {
+    "description": "A problem (RFC 9457)",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
+}
 _START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#reference", deepLinking: true});\n'
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
@@ -59,8 +71,19 @@ def asset(name: str) -> Response:
 
 
 def openapi(app: OpenAPI) -> dict[str, Any]:
-    """The document, with the scope that each operation needs taken from where it is enforced."""
+    """The document, with the scope that each operation needs taken from where it is enforced.
+
+    Added is what the library cannot see: bodies that views read by themselves, and that errors are problem documents.
+    """
     found: dict[str, Any] = copy.deepcopy(app.api_doc)
+    for path, model in _JSON_BODIES.items():
+        operation = found["paths"][path]["post"]
+        content = operation.setdefault("requestBody", {"content": {}})["content"]
+        content["application/json"] = {"schema": model.model_json_schema()}
+    for operations in found["paths"].values():
+        for operation in operations.values():
+            operation["responses"]["default"] = _PROBLEM
+            operation["responses"].pop("422", None)
     for rule in app.url_map.iter_rules():
         operations = found["paths"].get(_template(rule.rule), {})
         needed = required_scope(app.view_functions[rule.endpoint])

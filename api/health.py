@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
 
 from api import schemas
 from api.auth import PUBLIC, scope
@@ -15,7 +16,7 @@ from db import models, workers
 from db.engine import transaction
 from errors import Unavailable
 
-blueprint = APIBlueprint("health", __name__)
+blueprint = APIBlueprint("health", __name__, abp_tags=[Tag(name="health")])
 
 
 @blueprint.get("/health/live", responses={200: schemas.Health})

@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
 from flask import Response, jsonify, request, stream_with_context
 from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import BaseModel
 
 from api import downloads, events, retries, schemas, uploads
 from api.auth import caller, scope
@@ -26,7 +29,7 @@ from db.retention import horizon
 from errors import Gone, InvalidInput, NotFound, Problem, TooLarge, UnsupportedMedia
 from records.inflate import inflated
 
-blueprint = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs")
+blueprint = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")])
 
 _MAX_WAIT = 60.0
 _UPLOAD_FORMATS = {
@@ -39,6 +42,12 @@ _UPLOAD_FORMATS = {
 _HELD_BYTES = 4 * 1024 * 1024
 _MUCH = 1 << 62  # where another bound counts
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d+)\"?", re.IGNORECASE)
+
+
+def _file(*kinds: str) -> dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]:
+    """What the OpenAPI document says of a stream."""
+    schema = {"schema": {"type": "string", "format": "binary"}}
+    return {"200": {"description": "A stream", "content": dict.fromkeys(kinds, schema)}}
 
 
 @blueprint.post("", responses={200: schemas.Job, 202: schemas.Job})
@@ -96,7 +105,9 @@ def retry(path: schemas.JobPath) -> Response:
     return _document(job_id, status=202)
 
 
-@blueprint.get("/<uuid:id>/results")
+@blueprint.get(
+    "/<uuid:id>/results", responses=_file("text/csv", "application/x-ndjson", "application/vnd.apache.parquet")
+)
 @scope("jobs:read")
 def results(path: schemas.JobPath, query: schemas.ResultQuery) -> Response:
     """Stream the results in input order, as far as they are there without a gap."""
@@ -112,7 +123,7 @@ def results(path: schemas.JobPath, query: schemas.ResultQuery) -> Response:
     return _stream(stream(engine, row, keep_formulas=keep), "text/csv", f"{path.id}.csv")
 
 
-@blueprint.get("/<uuid:id>/errors")
+@blueprint.get("/<uuid:id>/errors", responses=_file("text/csv", "application/x-ndjson"))
 @scope("jobs:read")
 def errors(path: schemas.JobPath, query: schemas.ErrorQuery) -> Response:
     """Stream the row errors in input order."""
@@ -125,7 +136,7 @@ def errors(path: schemas.JobPath, query: schemas.ErrorQuery) -> Response:
     return _stream(body, "text/csv", f"{path.id}-errors.csv")
 
 
-@blueprint.get("/<uuid:id>/events")
+@blueprint.get("/<uuid:id>/events", responses=_file("text/event-stream"))
 @scope("jobs:read")
 def watch(path: schemas.JobPath) -> Response:
     """Server-sent events: the job whenever its counters or its state have changed, until it ends."""

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from flask import Response, jsonify, request
 from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
 
 from api import schemas
 from api.auth import caller, scope
@@ -19,7 +20,7 @@ from db.engine import transaction
 from db.models import NewVersion
 from errors import InvalidInput, NotFound, Problem, UnsupportedMedia
 
-blueprint = APIBlueprint("models", __name__, url_prefix="/v1/models")
+blueprint = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="models")])
 
 _FORMATS = {".joblib": "joblib", ".pkl": "joblib", ".pickle": "joblib", ".skops": "skops"}
 _RUNS_CODE = {"joblib"}

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
 
 from api import schemas
 from api.auth import caller, scope
@@ -20,7 +21,7 @@ from db.engine import transaction
 from errors import Conflict, InvalidInput
 from registry.signature import Signature
 
-blueprint = APIBlueprint("predict", __name__)
+blueprint = APIBlueprint("predict", __name__, abp_tags=[Tag(name="predict")])
 
 _WAIT_SECONDS = 30.0
 # The guide's name of the key in a flat record.

@@ -29,7 +29,9 @@ class Child:
     def __init__(self, settings: Settings, lanes: tuple[str, ...]) -> None:
         self.settings = settings
         self.owner = host.owner(os.getpid(), psutil.Process().create_time())
-        self.engine = create_engine(settings.resolved_database_url(), name=f"worker {'+'.join(lanes)}", pool_size=2)
+        self.engine = create_engine(
+            settings.resolved_database_url(), name=f"worker {'+'.join(lanes)} {os.getpid()}", pool_size=2
+        )
         self.store = ArtefactStore(settings.resolved_artefact_url())
         self.cache = Cache(self.engine, self.store, Path(settings.data_dir) / "cache", settings.worker_cache_versions)
         self.heartbeat = Heartbeat(self.engine, self.cache, settings, owner=self.owner, lanes=lanes)

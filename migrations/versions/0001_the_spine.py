@@ -33,7 +33,7 @@ def upgrade() -> None:
     sa.Column('job_id', sa.UUID(), nullable=False),
     sa.Column('row', sa.Integer(), nullable=False),
     sa.Column('version_id', sa.Integer(), nullable=False),
-    sa.Column('record_key', sa.Text(), nullable=True),
+    sa.Column('record_key', sa.Text(collation='C'), nullable=True),
     sa.Column('prediction', sa.Text(), nullable=False),
     sa.Column('probability', sa.Double(), nullable=True),
     sa.Column('probabilities', postgresql.ARRAY(sa.Double()), nullable=True),
@@ -41,7 +41,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('job_id', 'row', name=op.f('prediction_pkey')),
     postgresql_partition_by='RANGE (job_id)'
     )
-    op.create_index('prediction_record_key_idx', 'prediction', ['record_key'], unique=False, postgresql_using='hash')
+    op.create_index('prediction_record_key_idx', 'prediction', ['record_key'], unique=False)
     op.create_table('worker_heartbeat',
     sa.Column('owner', sa.Text(), nullable=False),
     sa.Column('worker', sa.Text(), nullable=False),
@@ -211,7 +211,7 @@ def downgrade() -> None:
     op.drop_table('deployment')
     op.drop_table('model_version')
     op.drop_table('worker_heartbeat')
-    op.drop_index('prediction_record_key_idx', table_name='prediction', postgresql_using='hash')
+    op.drop_index('prediction_record_key_idx', table_name='prediction')
     op.drop_table('prediction')
     op.drop_table('periodic_run')
     op.drop_table('model')

@@ -7,6 +7,7 @@ from pathlib import Path
 import joblib
 import pytest
 from house import House, multipart
+from sklearn.linear_model import LinearRegression
 from toys import Toy, customers, to_csv
 
 from scorehouse_client import RegistrationFailed, ScorehouseApiError
@@ -86,9 +87,12 @@ def test_a_version_is_immutable(house: House, prices: Toy, dearer: Path) -> None
     assert house.client.version("fixed", "1.0.0").digest == before.digest
 
 
-def test_an_artefact_that_was_changed_is_not_loaded(house: House, prices: Toy, dearer: Path) -> None:
+def test_an_artefact_that_was_changed_is_not_loaded(house: House, prices: Toy, tmp_path: Path) -> None:
+    joblib.dump(
+        LinearRegression().fit(prices.frame[["amount", "visits"]], -prices.frame["price"]), tmp_path / "m.joblib"
+    )
     register(house, "damaged", "1.0.0", prices.artefact, prices)
-    register(house, "damaged", "2.0.0", dearer, prices)
+    register(house, "damaged", "2.0.0", tmp_path / "m.joblib", prices)
     house.client.deploy("damaged", "1.0.0")
     house.until(lambda: house.call("GET", "/health").status == 200)
     digest = house.client.version("damaged", "2.0.0").digest.removeprefix("sha256:")

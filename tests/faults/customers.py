@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,8 +64,15 @@ class Customers:
         frame = frame.copy()
         for row, (mark, _) in marks.items():
             frame.loc[row - 1, MARK] = mark
-        expected = Expected(file.expected.predictions, file.expected.probabilities, {row: code for row, (_, code) in marks.items()})
+        expected = Expected(
+            file.expected.predictions, file.expected.probabilities, {row: code for row, (_, code) in marks.items()}
+        )
         return File(_csv(frame), expected)
+
+    def record(self, row: int) -> dict[str, Any]:
+        """A customer as JSON."""
+        record: dict[str, Any] = json.loads(customers(row, seed=1).drop(columns=COLUMNS.label).iloc[-1].to_json())
+        return record
 
     def _file(self, frame: pd.DataFrame) -> File:
         with package.one_thread():

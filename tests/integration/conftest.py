@@ -39,7 +39,7 @@ def version_id(engine: Engine) -> int:
                 runtime="sklearn",
                 size=1,
                 trusted=False,
-                signature={"columns": [{"name": "x", "type": "number"}]},
+                signature={"columns": [{"name": "x", "type": "number"}], "output": {"kind": "regression"}},
                 created_by="tests",
             )
             .returning(model_version.c.id)
