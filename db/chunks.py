@@ -147,19 +147,17 @@ def finish(engine: Engine, outcomes: Sequence[Outcome], predicted: bytes) -> Non
 
 
 def release(engine: Engine, claims: Sequence[Claim]) -> None:
-    """Give claims back without counting a crash: the worker is asked to stop, or cannot score this version."""
+    """Give claims back without counting a crash: the database was away, or this worker cannot score the version."""
     with transaction(engine) as connection:
         for item in claims:
-            connection.execute(
-                sa.update(chunk)
-                .where(
-                    chunk.c.job_id == item.job_id,
-                    chunk.c.number == item.number,
-                    chunk.c.epoch == item.epoch,
-                    chunk.c.state == "running",
-                )
-                .values(state="queued", owner=None, lease_until=None)
-            )
+            connection.execute(_still_mine(item).values(state="queued", owner=None, lease_until=None))
+
+
+def give_up(engine: Engine, claims: Sequence[Claim]) -> None:
+    """End the leases of claims whose scoring failed in a way that nobody foresaw: the next rescue counts a crash."""
+    with transaction(engine) as connection:
+        for item in claims:
+            connection.execute(_still_mine(item).values(lease_until=sa.func.now() - sa.text("interval '1 second'")))
 
 
 def rescue(
@@ -355,6 +353,15 @@ def _poison(connection: Connection, row: sa.Row[Any], crashes: int, max_bytes: i
     )
     predictions.copy_errors(connection, [(row.job_id, error)])
     jobs.count_down(connection, [(row.job_id, 0, 1)])
+
+
+def _still_mine(item: Claim) -> sa.Update:
+    return sa.update(chunk).where(
+        chunk.c.job_id == item.job_id,
+        chunk.c.number == item.number,
+        chunk.c.epoch == item.epoch,
+        chunk.c.state == "running",
+    )
 
 
 def _locked(row: sa.Row[Any]) -> sa.Update:

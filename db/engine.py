@@ -6,10 +6,11 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import psycopg2
 import psycopg2.extensions
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from errors import Unavailable
@@ -64,8 +65,12 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     except PoolTimeout as exc:
         raise Unavailable("all database connections of this process are busy; try again shortly") from exc
     except DBAPIError as exc:
+        if exc.connection_invalidated or (isinstance(exc.orig, psycopg2.Error) and is_outage(exc.orig)):
+            raise _unavailable(exc.orig) from exc
+        raise
+    except psycopg2.Error as exc:  # of COPY, which goes past SQLAlchemy
         if is_outage(exc):
-            raise Unavailable(f"the database cannot serve this now ({_reason(exc)}); try again shortly") from exc
+            raise _unavailable(exc) from exc
         raise
 
 
@@ -83,19 +88,18 @@ def cursor_of(connection: Connection) -> psycopg2.extensions.cursor:
     return raw.cursor()
 
 
-# disk full, too many connections, out of memory and their class; operator intervention; I/O errors
-_OUTAGE_STATES = ("53", "57", "58", "08")
+# connection lost; rolled back for another (deadlock); disk full, out of memory or connections; operator; I/O error
+_OUTAGE_STATES = ("08", "40", "53", "57", "58")
+_IDLE_IN_TRANSACTION = "25P03"
 
 
-def is_outage(error: DBAPIError) -> bool:
+def is_outage(error: psycopg2.Error) -> bool:
     """Whether the server could not serve, as opposed to a statement that is wrong."""
-    state = getattr(error.orig, "pgcode", None)
-    if state is None:
-        return isinstance(error, OperationalError | InterfaceError | InternalError) or bool(
-            error.connection_invalidated
-        )
-    return bool(state.startswith(_OUTAGE_STATES)) or state == "25P03"
+    if error.pgcode is None:  # no answer from a server
+        return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError | psycopg2.InternalError)
+    return error.pgcode.startswith(_OUTAGE_STATES) or error.pgcode == _IDLE_IN_TRANSACTION
 
 
-def _reason(error: DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+def _unavailable(error: BaseException | None) -> Unavailable:
+    lines = str(error).strip().splitlines()
+    return Unavailable(f"the database cannot serve this now ({lines[0] if lines else 'no answer'}); try again shortly")

@@ -161,7 +161,9 @@ def count_down(connection: Connection, done: Sequence[tuple[UUID, int, int]]) ->
         for index, number in enumerate((succeeded, errored, 1)):
             total[index] += number
     ids = sorted(totals)  # one order for everybody, or two workers would deadlock
-    connection.execute(sa.select(job.c.id).where(job.c.id.in_(ids)).order_by(job.c.id).with_for_update())
+    # FOR NO KEY UPDATE: every finish that stored row errors holds a share of the job's key already, by their foreign key.
+    lock = sa.select(job.c.id).where(job.c.id.in_(ids)).order_by(job.c.id).with_for_update(key_share=True)
+    connection.execute(lock)
     rows = connection.execute(
         statement("count_down"),
         {

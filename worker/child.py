@@ -13,7 +13,7 @@ import logs
 from db import chunks, models
 from db.chunks import Claim
 from db.engine import create_engine, transaction
-from errors import ArtefactRefused, Fenced, InvalidPackage
+from errors import ArtefactRefused, Fenced, InvalidPackage, Unavailable
 from registry.store import ArtefactStore
 from settings import Settings
 from worker import host, registration, scoring
@@ -94,6 +94,12 @@ class Child:
         try:
             for group in scoring.groups(claims):
                 self._score_group(group)
+        except Unavailable as exc:
+            _log.warning("finish_postponed", chunks=[claim.name for claim in claims][:10], reason=str(exc))
+            chunks.release(self.engine, claims)  # if this fails too, the lease does it
+        except Exception:
+            chunks.give_up(self.engine, claims)
+            raise
         finally:
             _kill_me_after(0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
@@ -287,3 +288,33 @@ def test_counts_that_do_not_balance_cannot_be_stored(engine: Engine, make_job: M
         connection.execute(sa.update(job).where(job.c.id == job_id).values(rows_succeeded=3))
     with pytest.raises(sa.exc.IntegrityError, match="terminal_is_complete"), transaction(engine) as connection:
         connection.execute(sa.update(job).where(job.c.id == job_id).values(state="succeeded"))
+
+
+def test_chunks_with_row_errors_that_finish_together_do_not_deadlock(engine: Engine, make_job: MakeJob) -> None:
+    for _ in range(5):
+        job_id = make_job(*[2] * 8)
+        items = claim(engine, count=8)
+        barrier = threading.Barrier(8)
+
+        def together(item: Claim, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            finish(engine, item, [RowError(item.first_row, 2, None, "x", "wrong_type", "no number", "abc")])
+
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(together, item) for item in items]:
+                done.result()
+        row = state(engine, job_id)
+        assert (row.state, row.rows_succeeded, row.rows_errored) == ("completed_with_errors", 8, 8)
+    with engine.connect() as connection:
+        name = connection.execute(sa.text("SELECT current_database()")).scalar_one()
+        deadlocks = connection.execute(
+            sa.text("SELECT deadlocks FROM pg_stat_database WHERE datname = :name"), {"name": name}
+        ).scalar_one()
+    assert deadlocks == 0
+
+
+def test_an_attempt_that_failed_is_given_up_at_once(engine: Engine, make_job: MakeJob) -> None:
+    make_job(1)
+    chunks.give_up(engine, claim(engine, lease=3600))
+    assert chunks.rescue(engine, poison_attempts=3) == 1
+    assert claim(engine, suspects=True)[0].crashes == 1
