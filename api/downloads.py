@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from db import jobs, predictions
 from db.engine import transaction
 from db.jobs import ChunkSpan
 from db.predictions import Range
+from errors import InvalidInput, Problem
 from records.boundaries import fields
 from records.payload import unpack
 from records.split import raw_texts
@@ -44,6 +46,7 @@ csv.field_size_limit(_MAX_CHUNK_BYTES)
 _FETCHED_AHEAD = 2
 
 Fetched = TypeVar("Fetched")
+Spans = Sequence[ChunkSpan]
 Kind = Literal["prediction", "probability", "version"]
 
 
@@ -93,42 +96,68 @@ def table_of(row: Row[Any], *, include_inputs: bool = False) -> Table:
     )
 
 
-def results_csv(engine: Engine, row: Row[Any], *, keep_formulas: bool) -> Iterator[bytes]:
+def finished(engine: Engine, row: Row[Any], after_row: int) -> tuple[Spans, int]:
+    """The chunks whose results can be shown, and the row through which they reach.
+
+    They end before the first chunk that is not done yet; of a job that is over they are all that were done.
+
+    Args:
+        after_row: leave out the rows up to this one, a number that an earlier call gave, or 0.
+
+    Raises:
+        InvalidInput: `after_row` is in the middle of a chunk.
+    """
+    with transaction(engine) as connection:
+        spans = jobs.spans(connection, row.id)
+    open_from = next((span.first_row for span in spans if span.state in {"queued", "running"}), math.inf)
+    ready = [span for span in spans if span.state == "done" and span.first_row < open_from]
+    rest = [span for span in ready if span.last_row > after_row]
+    if rest and rest[0].first_row <= after_row:
+        detail = "must be 0 or what the header Results-Through-Row of an earlier answer said"
+        raise InvalidInput(f"after_row {detail}", [Problem(detail, "#/query/after_row")])
+    return rest, max([after_row, *(span.last_row for span in ready)])
+
+
+def results_csv(engine: Engine, row: Row[Any], spans: Spans, *, header: bool, keep_formulas: bool) -> Iterator[bytes]:
     """Key, prediction, probabilities, version."""
     table = table_of(row)
     risky = any(neutral(_text(name)) != _text(name) for name in table.output.classes or ())
-    for block in itertools.chain([_csv_line(table.header)], _exports(engine, row, table)):
+    for block in itertools.chain([_csv_line(table.header)] if header else [], _exports(engine, row, spans, table)):
         yield _neutral_csv(block, ",") if not keep_formulas and (risky or _keys_may_hold_formula(block)) else block
 
 
-def results_with_inputs_csv(engine: Engine, row: Row[Any], *, keep_formulas: bool) -> Iterator[bytes]:
+def results_with_inputs_csv(
+    engine: Engine, row: Row[Any], spans: Spans, *, header: bool, keep_formulas: bool
+) -> Iterator[bytes]:
     """The caller's columns, their text untouched, then prediction, probabilities, version."""
     table = table_of(row, include_inputs=True)
-    for block in itertools.chain([_csv_line(table.header, row.delimiter)], _lines_with_inputs(engine, row, table)):
+    for block in itertools.chain(
+        [_csv_line(table.header, row.delimiter)] if header else [], _lines_with_inputs(engine, row, spans, table)
+    ):
         yield block if keep_formulas else _neutral_csv(block, row.delimiter)
 
 
-def results_ndjson(engine: Engine, row: Row[Any], *, include_inputs: bool) -> Iterator[bytes]:
+def results_ndjson(engine: Engine, row: Row[Any], spans: Spans, *, include_inputs: bool) -> Iterator[bytes]:
     """One JSON object per row, typed: numbers are numbers. The text of a record that came as JSON is untouched."""
     table = table_of(row, include_inputs=include_inputs)
     if not include_inputs:
-        for block in _exports(engine, row, table):
+        for block in _exports(engine, row, spans, table):
             rows = csv.reader(io.StringIO(block.decode(), newline=""))
             yield b"".join(
                 _json_line({table.leading[0]: _key(cells[0], row), **_typed(table, cells[1:])}) for cells in rows
             )
         return
-    for texts, cells in _inputs_and_results(engine, row, table):
+    for texts, cells in _inputs_and_results(engine, row, spans, table):
         results = csv.reader(io.StringIO(b"\n".join(cells).decode(), newline=""))
         yield b"".join(_extended(text, row, _typed(table, result)) for text, result in zip(texts, results, strict=True))
 
 
-def results_parquet(engine: Engine, row: Row[Any], *, include_inputs: bool) -> Iterator[bytes]:
+def results_parquet(engine: Engine, row: Row[Any], spans: Spans, *, include_inputs: bool) -> Iterator[bytes]:
     """A Parquet file of one row group per chunk; the caller's columns are text."""
     from api.parquet import stream  # noqa: PLC0415 - pyarrow is loaded by the first download that needs it
 
     table = table_of(row, include_inputs=include_inputs)
-    yield from stream(table, _rows(engine, row, table, include_inputs=include_inputs))
+    yield from stream(table, _rows(engine, row, spans, table, include_inputs=include_inputs))
 
 
 def errors_csv(engine: Engine, row: Row[Any], *, keep_formulas: bool) -> Iterator[bytes]:
@@ -148,24 +177,26 @@ def neutral(cell: str) -> str:
     return "'" + cell if cell.startswith(_FORMULA_START) and not _NUMBER.match(cell) else cell
 
 
-def _exports(engine: Engine, row: Row[Any], table: Table) -> Iterator[bytes]:
+def _exports(engine: Engine, row: Row[Any], spans: Spans, table: Table) -> Iterator[bytes]:
     def fetch(span: ChunkSpan) -> bytes:
         with transaction(engine) as connection:
             return predictions.export(connection, row.id, _range(span), [table.key, *table.expressions])
 
-    yield from filter(None, _ahead(fetch, _finished(engine, row)))
+    yield from filter(None, _ahead(fetch, spans))
 
 
-def _lines_with_inputs(engine: Engine, row: Row[Any], table: Table) -> Iterator[bytes]:
+def _lines_with_inputs(engine: Engine, row: Row[Any], spans: Spans, table: Table) -> Iterator[bytes]:
     delimiter = row.delimiter.encode()
-    for texts, cells in _inputs_and_results(engine, row, table):
+    for texts, cells in _inputs_and_results(engine, row, spans, table):
         inputs = texts if row.format == "csv" else [_csv_from_json(text, row) for text in texts]
         results = cells if delimiter == b"," else [_redelimited(cell, row.delimiter) for cell in cells]
         lines = [text + delimiter + cell for text, cell in zip(inputs, results, strict=True)]
         yield b"\n".join(lines) + b"\n" if lines else b""
 
 
-def _inputs_and_results(engine: Engine, row: Row[Any], table: Table) -> Iterator[tuple[list[bytes], list[bytes]]]:
+def _inputs_and_results(
+    engine: Engine, row: Row[Any], spans: Spans, table: Table
+) -> Iterator[tuple[list[bytes], list[bytes]]]:
     """Per chunk: the text of the records that scored, and their result cells as CSV without a line end."""
 
     def fetch(span: ChunkSpan) -> tuple[list[bytes], list[bytes]]:
@@ -179,17 +210,19 @@ def _inputs_and_results(engine: Engine, row: Row[Any], table: Table) -> Iterator
             texts = [text for place, text in enumerate(texts) if place not in left_out]
         return texts, _lines(block)
 
-    yield from _ahead(fetch, _finished(engine, row))
+    yield from _ahead(fetch, spans)
 
 
-def _rows(engine: Engine, row: Row[Any], table: Table, *, include_inputs: bool) -> Iterator[list[list[Any]]]:
+def _rows(
+    engine: Engine, row: Row[Any], spans: Spans, table: Table, *, include_inputs: bool
+) -> Iterator[list[list[Any]]]:
     """Per chunk: the rows as lists of Python values."""
     if not include_inputs:
-        for block in _exports(engine, row, table):
+        for block in _exports(engine, row, spans, table):
             reader = csv.reader(io.StringIO(block.decode(), newline=""))
             yield [[_key(cells[0], row), *_typed(table, cells[1:]).values()] for cells in reader]
         return
-    for texts, cells in _inputs_and_results(engine, row, table):
+    for texts, cells in _inputs_and_results(engine, row, spans, table):
         results = csv.reader(io.StringIO(b"\n".join(cells).decode(), newline=""))
         yield [
             [*_input_texts(text, row), *_typed(table, result).values()]
@@ -197,18 +230,7 @@ def _rows(engine: Engine, row: Row[Any], table: Table, *, include_inputs: bool) 
         ]
 
 
-def _finished(engine: Engine, row: Row[Any]) -> Iterator[ChunkSpan]:
-    """The chunks whose results can be shown: up to the first that is not done yet, or all that were done."""
-    with transaction(engine) as connection:
-        spans = jobs.spans(connection, row.id)
-    for span in spans:
-        if span.state == "done":
-            yield span
-        elif span.state != "canceled":
-            return
-
-
-def _ahead(fetch: Callable[[ChunkSpan], Fetched], spans: Iterator[ChunkSpan]) -> Iterator[Fetched]:
+def _ahead(fetch: Callable[[ChunkSpan], Fetched], spans: Spans) -> Iterator[Fetched]:
     """The chunks in order, the next ones fetched while the client takes one."""
     with ThreadPoolExecutor(_FETCHED_AHEAD, "download") as pool:
         waiting: deque[Future[Fetched]] = deque()

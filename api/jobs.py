@@ -41,6 +41,7 @@ _UPLOAD_FORMATS = {
 # Of a form, the file's beginning that is held: one that ends within it may have its fields in any order.
 _HELD_BYTES = 4 * 1024 * 1024
 _MUCH = 1 << 62  # where another bound counts
+_RESULT_TYPES = {"csv": "text/csv", "ndjson": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d+)\"?", re.IGNORECASE)
 
 
@@ -113,14 +114,19 @@ def results(path: schemas.JobPath, query: schemas.ResultQuery) -> Response:
     """Stream the results in input order, as far as they are there without a gap."""
     row = _row(path.id)
     engine, with_inputs, keep = context().engine, query.include == "inputs", query.formulas == "keep"
+    spans, through = downloads.finished(engine, row, query.after_row)
     if query.format == "parquet":
-        body = downloads.results_parquet(engine, row, include_inputs=with_inputs)
-        return _stream(body, "application/vnd.apache.parquet", f"{path.id}.parquet")
-    if query.format == "ndjson":
-        body = downloads.results_ndjson(engine, row, include_inputs=with_inputs)
-        return _stream(body, "application/x-ndjson", f"{path.id}.ndjson")
-    stream = downloads.results_with_inputs_csv if with_inputs else downloads.results_csv
-    return _stream(stream(engine, row, keep_formulas=keep), "text/csv", f"{path.id}.csv")
+        if query.after_row:
+            raise InvalidInput("a Parquet file cannot go on after a row; leave after_row out")
+        body = downloads.results_parquet(engine, row, spans, include_inputs=with_inputs)
+    elif query.format == "ndjson":
+        body = downloads.results_ndjson(engine, row, spans, include_inputs=with_inputs)
+    else:
+        stream = downloads.results_with_inputs_csv if with_inputs else downloads.results_csv
+        body = stream(engine, row, spans, header=query.after_row == 0, keep_formulas=keep)
+    response = _stream(body, _RESULT_TYPES[query.format], f"{path.id}.{query.format}")
+    response.headers["Results-Through-Row"] = str(through)
+    return response
 
 
 @blueprint.get("/<uuid:id>/errors", responses=_file("text/csv", "application/x-ndjson"))

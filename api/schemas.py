@@ -140,6 +140,12 @@ class ResultQuery(BaseModel):
     formulas: Literal["neutralise", "keep"] = Field(
         "neutralise", description="what happens to text that a spreadsheet would run as a formula"
     )
+    after_row: int = Field(
+        0,
+        ge=0,
+        description="go on after this row, which the header Results-Through-Row of the answer before told; "
+        "CSV comes without its header line then. Not for Parquet",
+    )
 
 
 class ErrorQuery(BaseModel):

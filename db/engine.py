@@ -26,20 +26,24 @@ _NETWORK = {
 }
 
 
-def create_engine(url: str, *, name: str, pool_size: int = 5, statement_timeout: float = 60.0) -> Engine:
+def create_engine(
+    url: str, *, name: str, pool_size: int = 5, statement_timeout: float = 60.0, idle_timeout: float = 120.0
+) -> Engine:
     """An engine whose sessions use UTC, READ COMMITTED and bounded statements.
 
     Args:
         url: SQLAlchemy URL; a bare `postgresql://` means psycopg2.
         name: `application_name`, to be seen in pg_stat_activity.
         statement_timeout: seconds after which the server cancels a statement.
+        idle_timeout: seconds after which the server ends a session that holds a transaction open and does nothing.
     """
     parsed = sa.make_url(url)
     if parsed.drivername in {"postgresql", "postgres"}:
         parsed = parsed.set(drivername="postgresql+psycopg2")
     options = (
         f"-c timezone=UTC -c statement_timeout={int(statement_timeout * 1000)} "
-        "-c idle_in_transaction_session_timeout=120000 -c default_transaction_isolation=read\\ committed"
+        f"-c idle_in_transaction_session_timeout={int(idle_timeout * 1000)} "
+        "-c default_transaction_isolation=read\\ committed"
     )
     return sa.create_engine(
         parsed,

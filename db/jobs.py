@@ -275,6 +275,10 @@ class ChunkSpan:
     state: str
     rows_errored: int
 
+    @property
+    def last_row(self) -> int:
+        return self.first_row + self.rows - 1
+
 
 def spans(connection: Connection, job_id: UUID) -> list[ChunkSpan]:
     """The chunks of a job in input order, without their payloads."""

@@ -101,7 +101,7 @@ class Postgres(Server):
             programs = programs_for(account, place)
             self._data = data = self._initialised(place, programs, account)
             self._forget_dead_postmaster(data)
-            self._socket_folder = socket_folder(self.folder, SOCKET, account)
+            self._socket_folder = socket_folder(self.folder, SOCKET, account, before=self._socket_folder)
             self._spawn([str(programs / "postgres"), "-D", str(data), *self._settings()], _environment(), account)
         except BaseException:
             self._lock.release()

@@ -16,19 +16,24 @@ MAX_SOCKET_PATH_BYTES = 103
 PLAIN_PATH = re.compile(r"[A-Za-z0-9._/-]+")
 
 
-def socket_folder(folder: Path, name: str, account: Account | None = None) -> Path:
+def socket_folder(folder: Path, name: str, account: Account | None = None, *, before: Path | None = None) -> Path:
     """The 0700 folder for the socket `name`: FOLDER/run where that works, else a fresh one in the machine's
     temporary folder, written down in FOLDER/socket_folder so that a restart finds it again.
 
     Args:
         folder: absolute path of the server's own folder, which exists.
         account: who the server runs as, when that is not us; becomes the owner.
+        before: where it was when the server ran last. Clients hold a URL with that path, so it is made again.
     """
     own = folder / "run"
     if _fits(own / name) and (account is None or can_reach(folder, account)):
         _make_private(own, account)
         return own
     record = folder / "socket_folder"
+    if before is not None and not before.exists():
+        _make_private(before, account)
+        record.write_text(str(before))
+        return before
     if record.exists():
         recorded = Path(record.read_text())
         if _is_private(recorded, account):

@@ -59,7 +59,8 @@ class Valkey(Server):
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._take_folder()
         try:
-            self._socket = socket_folder(self.folder, SOCKET) / SOCKET
+            before = None if self._socket is None else self._socket.parent
+            self._socket = socket_folder(self.folder, SOCKET, before=before) / SOCKET
             self._spawn([str(program()), *self._settings()], {"PATH": os.defpath, "LC_ALL": "C"})
             (self.folder / "pid").write_text(str(self.pid))
         except BaseException:

@@ -10,12 +10,15 @@ from celery.signals import setup_logging, worker_process_init, worker_process_sh
 import logs
 from permits import LANES, celery_app
 from settings import get_settings
+from worker import broker
 
 settings = get_settings()
+broker.install()
 
 app = celery_app(publish_only=False)
 app.conf.update(
     include=["worker.tasks"],
+    worker_consumer="worker.broker:Consumer",
     # Only ticks: what a tick finds to do stands in Postgres. Ticks that nobody took in time are dropped, not piled up.
     beat_schedule={
         "kick": {"task": "tick.kick", "schedule": settings.kick_seconds, "options": {"expires": 5, "queue": "ticks"}},

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from queue import SimpleQueue
 
 import psutil
 
@@ -22,6 +23,9 @@ from worker.heartbeat import Heartbeat
 
 _log = logs.get(__name__)
 
+# A child that is frozen within a finish holds the locks of its job; the others go on when the server has ended its session.
+_IDLE_SECONDS = 5.0
+
 
 class Child:
     """One process that claims, scores and finishes; it has its own connections and its own loaded versions."""
@@ -30,11 +34,17 @@ class Child:
         self.settings = settings
         self.owner = host.owner(os.getpid(), psutil.Process().create_time())
         self.engine = create_engine(
-            settings.resolved_database_url(), name=f"worker {'+'.join(lanes)} {os.getpid()}", pool_size=2
+            settings.resolved_database_url(),
+            name=f"worker {'+'.join(lanes)} {os.getpid()}",
+            pool_size=2,
+            idle_timeout=_IDLE_SECONDS,
         )
         self.store = ArtefactStore(settings.resolved_artefact_url())
         self.cache = Cache(self.engine, self.store, Path(settings.data_dir) / "cache", settings.worker_cache_versions)
-        self.heartbeat = Heartbeat(self.engine, self.cache, settings, owner=self.owner, lanes=lanes)
+        self.heartbeat = Heartbeat(
+            self.engine, self.cache, settings, owner=self.owner, lanes=lanes, on_beat=self.release_postponed
+        )
+        self._postponed: SimpleQueue[list[Claim]] = SimpleQueue()
 
     def drain(self, lane: str) -> str:
         """Claim and score chunks of a lane until there are none or the permit's time is over; says which."""
@@ -96,12 +106,27 @@ class Child:
                 self._score_group(group)
         except Unavailable as exc:
             _log.warning("finish_postponed", chunks=[claim.name for claim in claims][:10], reason=str(exc))
-            chunks.release(self.engine, claims)  # if this fails too, the lease does it
+            self._postponed.put(claims)
+            self.release_postponed()
         except Exception:
             chunks.give_up(self.engine, claims)
             raise
         finally:
             _kill_me_after(0)
+
+    def release_postponed(self) -> None:
+        """Give back what could not be finished because the database was away: its absence is no crash of a chunk.
+
+        Raises:
+            Unavailable: it still is; the next heartbeat tries again.
+        """
+        while not self._postponed.empty():
+            claims = self._postponed.get()
+            try:
+                chunks.release(self.engine, claims)
+            except Unavailable:
+                self._postponed.put(claims)
+                raise
 
     def _score_group(self, claims: list[Claim]) -> None:
         try:

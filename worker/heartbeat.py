@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from importlib.metadata import version as release_of
 
 from sqlalchemy import Engine
@@ -28,13 +29,23 @@ _BEATS_PER_HEARING_TEST = 5
 class Heartbeat:
     """A thread beside the scoring one, with its own short transactions."""
 
-    def __init__(self, engine: Engine, cache: Cache, settings: Settings, *, owner: str, lanes: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        cache: Cache,
+        settings: Settings,
+        *,
+        owner: str,
+        lanes: tuple[str, ...],
+        on_beat: Callable[[], None],
+    ) -> None:
         self._engine = engine
         self._cache = cache
         self._settings = settings
         self._owner = owner
         self._worker = host.owner(os.getppid(), 0.0)
         self._lanes = lanes
+        self._on_beat = on_beat
         self._release = release_of("scorehouse")
         self._claimed = False
         self._stopped = threading.Event()
@@ -60,6 +71,7 @@ class Heartbeat:
         beats = 0
         while not self._stopped.is_set():
             try:
+                self._on_beat()
                 self._beat()
                 beats += 1
                 if beats % _BEATS_PER_HEARING_TEST == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from os import PathLike
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from scorehouse_client.bodies import Source
 from scorehouse_client.destination import Output, check, opened
 from scorehouse_client.errors import ConnectionFailed, ScorehouseApiError
+from scorehouse_client.following import Following
 from scorehouse_client.jobs import InputFormat, JobCalls, JobProgress, Priority, ResultFormat
 from scorehouse_client.models import ModelCalls
 from scorehouse_client.resources import Job
@@ -115,6 +117,8 @@ class Client(JobCalls, ModelCalls):
     ) -> Job:
         """Upload a file, wait for its job (at most `timeout` s) and write the results: `submit_file`, `wait`, `download`.
 
+        Results that go to a path as CSV or NDJSON are fetched while the job still runs.
+
         Returns the finished job. One that failed or was canceled writes no output; look at its `state`.
 
         Raises:
@@ -135,17 +139,43 @@ class Client(JobCalls, ModelCalls):
         )
         if on_job is not None:
             on_job(job)
-        job = self.wait(job.id, timeout, on_job)
-        if job.scored:
-            self.download(
+        wanted = format or format_of(output)
+        if wanted == "parquet" or not isinstance(output, str | PathLike):
+            job = self.wait(job.id, timeout, on_job)
+            if job.scored:
+                self.download(
+                    job.id,
+                    output,
+                    format=wanted,
+                    include_inputs=include_inputs,
+                    formulas=formulas,
+                    progress=on_download,
+                )
+            return job
+        with contextlib.suppress(_NothingToKeep), opened(output) as (file, _):
+            results = Following(
+                self._transport,
                 job.id,
-                output,
-                format=format,
+                file,
+                format=wanted,
                 include_inputs=include_inputs,
                 formulas=formulas,
                 progress=on_download,
             )
+
+            def follow(job: Job) -> None:
+                if on_job is not None:
+                    on_job(job)
+                results.fetch(job)
+
+            job = self.wait(job.id, timeout, follow)
+            if not job.scored:
+                raise _NothingToKeep
         return job
+
+
+class _NothingToKeep(Exception):
+    """The job failed or was canceled: what was written of its results goes."""
 
 
 def format_of(output: Output) -> ResultFormat:

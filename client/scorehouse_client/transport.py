@@ -27,6 +27,7 @@ from scorehouse_client.errors import ConnectionFailed, ScorehouseApiError
 from scorehouse_client.pools import Pool, SecurePool
 
 BytesProgress = Callable[[int, int | None], None]
+HeadersTold = Callable[[Mapping[str, str]], None]
 """Called with the bytes sent (or received) and the total, None when that is not known; a retry starts again at 0."""
 
 CONNECT_SECONDS = 10.0
@@ -88,9 +89,13 @@ class Transport:
         except ValueError as exc:
             raise ConnectionFailed(self.url, "the answer is not JSON; is this the URL of a Scorehouse API?") from exc
 
-    def stream(self, request: Request, progress: BytesProgress | None = None) -> Iterator[bytes]:
+    def stream(
+        self, request: Request, progress: BytesProgress | None = None, on_headers: HeadersTold | None = None
+    ) -> Iterator[bytes]:
         """The answer's bytes as they arrive; an answer that breaks off raises ConnectionFailed, it never just ends."""
         response = self.send(request)
+        if on_headers is not None:
+            on_headers(response.headers)
         total = response.headers.get("Content-Length")
         received = 0
         try:

@@ -132,13 +132,13 @@ class Harness:
         self.signal_main(name, signal.SIGTERM)
         self.until(lambda: self.pids[name] != before and self.children(name))
 
-    def in_a_transaction(self, pid: int) -> bool:
-        """Whether a worker child, which is stopped, is in the middle of a finish."""
+    def in_a_transaction(self, pid: int, states: tuple[str, ...] = ("active", "idle in transaction")) -> bool:
+        """Whether a bulk child, which is stopped, is in the middle of a finish."""
         query = """
             SELECT 1 FROM pg_stat_activity
-            WHERE application_name = :name AND xact_start IS NOT NULL AND query ~ '^(-- Fenced|UPDATE|COPY|-- The job)'
+            WHERE application_name = :name AND state = ANY (:states) AND query ~ '(UPDATE (job|chunk)|COPY)'
         """
-        return bool(self.query(query, name=f"worker bulk {pid}"))
+        return bool(self.query(query, name=f"worker bulk {pid}", states=list(states)))
 
     def end_a_session(self) -> None:
         """Terminate a session of the API or of a worker child."""
@@ -186,7 +186,7 @@ class Harness:
     def _freeze(self) -> psutil.Process | None:
         for child in self.children("worker-bulk"):
             child.send_signal(signal.SIGSTOP)
-            if self.in_a_transaction(child.pid):
+            if self.in_a_transaction(child.pid, ("idle in transaction",)):
                 return child
             child.send_signal(signal.SIGCONT)
         return None

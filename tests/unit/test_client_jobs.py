@@ -113,6 +113,27 @@ def test_scoring_a_file_uploads_waits_and_downloads(api: ScriptedApi, client: Cl
     assert api.received[-1].query == {"format": "parquet"}
 
 
+def test_results_are_fetched_while_the_job_runs(api: ScriptedApi, client: Client, tmp_path: Path) -> None:
+    """The first chunk is not done at first; then an answer breaks off; nothing is written twice."""
+    (tmp_path / "in.csv").write_bytes(b"id,x\n1,2\n2,3\n3,4\n")
+    through = "Results-Through-Row"
+    api.on("POST", "/v1/jobs", Answer(202, job("queued")))
+    running = {"total": 3, "succeeded": 1, "errored": 0, "canceled": 0, "pending": 2}
+    api.on("GET", JOB_PATH, job("running", rows=running), job("running", rows={**running, "succeeded": 2}), job())
+    api.on(
+        "GET",
+        f"{JOB_PATH}/results",
+        Answer(content=b"id,prediction\n", headers={through: "0"}),
+        Answer(content=b"id,prediction\n1,0\n2,1\n", headers={through: "2"}, closing="truncated"),
+        Answer(content=b"id,prediction\n1,0\n2,1\n", headers={through: "2"}),
+        Answer(content=b"3,0\n", headers={through: "3"}),
+    )
+    client.score_file(tmp_path / "in.csv", "flights", tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_bytes() == b"id,prediction\n1,0\n2,1\n3,0\n"
+    asked = [received.query.get("after_row") for received in api.received if received.path.endswith("/results")]
+    assert asked == [None, None, None, "2"]
+
+
 def test_a_failed_job_leaves_the_old_output_alone(api: ScriptedApi, client: Client, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes(b"id,x\n1,2\n")
     (tmp_path / "out.csv").write_bytes(b"old")
