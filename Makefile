@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: install demo up test lint lock clean
+.PHONY: install demo up test faults lint lock clean
 
 install: $(VENV)/.installed
 
@@ -24,6 +24,14 @@ up: install
 
 test: install
 	$(BIN)/python -m pytest $(ARGS)
+
+# The faults of tests/faults on larger jobs and for longer; the table is in tests/faults/reports/faults.md.
+FAULT_ROWS ?= 1000000
+FAULT_SECONDS ?= 30
+
+faults: install
+	FAULT_ROWS=$(FAULT_ROWS) FAULT_SECONDS=$(FAULT_SECONDS) FAULT_REPORT=tests/faults/reports \
+	    $(BIN)/python -m pytest tests/faults $(ARGS)
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -21,6 +21,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
+import logs
 from db import binary_copy, jobs, predictions
 from db.engine import copy, transaction
 from db.sql import statement
@@ -30,6 +31,8 @@ from records.cutter import Piece
 from records.payload import pack, unpack
 from records.row_error import RowError
 from records.split import halve
+
+_log = logs.get(__name__)
 
 _COPIED = ("job_id", "number", "lane", "priority", "version_id", "first_row", "rows", "first_line", "payload")
 
@@ -171,15 +174,7 @@ def rescue(
     """
     with transaction(engine) as connection:
         rows = connection.execute(statement("rescue"), {"dead_owners": list(dead_owners)}).all()
-        for row in rows:
-            crashes = row.crashes + 1
-            if row.rows == 1 and crashes >= poison_attempts:
-                _poison(connection, row, crashes, max_chunk_bytes)
-            elif row.rows > 1 and crashes > 1:
-                _cut_in_two(connection, row, max_chunk_bytes)
-            else:
-                _requeue(connection, row, crashes=crashes)
-    return len(rows)
+        return sum(_rescued(connection, row, poison_attempts, max_chunk_bytes) for row in rows)
 
 
 def claimable(engine: Engine, limit: int = 64) -> dict[str, int]:
@@ -279,6 +274,24 @@ def _is_done(engine: Engine, outcomes: Sequence[Outcome]) -> bool:
     if row is None or row.epoch != first.epoch or row.state == "canceled":
         raise Fenced(f"chunk {first.name} was taken away")
     return bool(row.state == "done")
+
+
+def _rescued(connection: Connection, row: sa.Row[Any], poison_attempts: int, max_bytes: int) -> bool:
+    """Decide on one claim; False when that failed, which must not keep the others from being rescued."""
+    crashes = row.crashes + 1
+    try:
+        with connection.begin_nested():
+            if row.rows == 1 and crashes >= poison_attempts:
+                _poison(connection, row, crashes, max_bytes)
+            elif row.rows > 1 and crashes > 1:
+                _cut_in_two(connection, row, max_bytes)
+            else:
+                _requeue(connection, row, crashes=crashes)
+    except Exception as exc:  # of a damaged payload it may be anything; a lost connection is told of by the commit
+        # The first line only: further ones of the database may hold a caller's data.
+        _log.error("rescue_failed", chunk=f"{row.job_id}/{row.number}", reason=str(exc).partition("\n")[0])
+        return False
+    return True
 
 
 def _requeue(connection: Connection, row: sa.Row[Any], *, crashes: int) -> None:

@@ -17,25 +17,25 @@ _log = logs.get(__name__)
 _LONGEST_PAUSE_SECONDS = 3.0
 
 
-class Channel(redis.Channel):  # type: ignore[misc]  # kombu has no types
+class Channel(redis.Channel):
     """Drops what is no JSON, which kombu would let end the worker."""
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # kombu has no types
         except ValueError as exc:
             _log.warning("message_dropped", reason=f"it is no JSON: {exc}")
             raise Empty from exc
 
 
-class Transport(redis.Transport):  # type: ignore[misc]  # kombu has no types
+class Transport(redis.Transport):
     """Drops JSON that is no message of Celery: whatever it was to say, Postgres knows what there is to do."""
 
     Channel = Channel
 
     def _deliver(self, message: Any, queue: str) -> None:
         try:
-            super()._deliver(message, queue)
+            super()._deliver(message, queue)  # type: ignore[no-untyped-call]  # as above
         except (LookupError, TypeError, AttributeError, ValueError) as exc:
             _log.warning("message_dropped", queue=queue, reason=f"it is no message of Celery: {exc!r}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -20,6 +21,7 @@ from settings import Settings
 from worker import host, registration, scoring
 from worker.cache import Cache
 from worker.heartbeat import Heartbeat
+from worker.scoring import ScoredClaims
 
 _log = logs.get(__name__)
 
@@ -36,7 +38,7 @@ class Child:
         self.engine = create_engine(
             settings.resolved_database_url(),
             name=f"worker {'+'.join(lanes)} {os.getpid()}",
-            pool_size=2,
+            pool_size=3,  # claiming, finishing, heartbeat
             idle_timeout=_IDLE_SECONDS,
         )
         self.store = ArtefactStore(settings.resolved_artefact_url())
@@ -45,20 +47,35 @@ class Child:
             self.engine, self.cache, settings, owner=self.owner, lanes=lanes, on_beat=self.release_postponed
         )
         self._postponed: SimpleQueue[list[Claim]] = SimpleQueue()
+        self._finisher = ThreadPoolExecutor(1, "finish")
 
     def drain(self, lane: str) -> str:
-        """Claim and score chunks of a lane until there are none or the permit's time is over; says which."""
+        """Claim and score chunks of a lane until there are none or the permit's time is over; says which.
+
+        While one claim is being finished, which is the database's work, the next one is scored.
+        """
         deadline = time.monotonic() + self.settings.drain_seconds
         names: list[str] = []
-        while time.monotonic() < deadline:
-            claims = self._claim(lane, suspects=True) or self._claim(lane, suspects=False)
-            if not claims:
-                break
-            self.heartbeat.claimed()
-            self._score(claims)
-            names += [claim.name for claim in claims]
-        else:
-            self._pass_on(lane)
+        finishing: Future[None] | None = None
+        try:
+            while time.monotonic() < deadline:
+                suspects = self._claim(lane, suspects=True)
+                claims = suspects or self._claim(lane, suspects=False)
+                if not claims:
+                    break
+                self.heartbeat.claimed()
+                if suspects and finishing is not None:
+                    finishing.result()  # what may kill this process is scored when nothing else is in its hands
+                scored = self._score(claims)
+                if finishing is not None:
+                    finishing.result()
+                finishing = self._finisher.submit(self._finish, scored)
+                names += [claim.name for claim in claims]
+            else:
+                self._pass_on(lane)
+        finally:
+            if finishing is not None:
+                finishing.result()
         return _told(names)
 
     def register(self) -> str:
@@ -99,20 +116,52 @@ class Child:
             suspects=suspects,
         )
 
-    def _score(self, claims: list[Claim]) -> None:
+    def _score(self, claims: list[Claim]) -> list[ScoredClaims]:
+        """Score claims, at most some hundreds of singles or one chunk, within the time limit."""
         _kill_me_after(self.settings.chunk_time_limit)
         try:
-            for group in scoring.groups(claims):
-                self._score_group(group)
+            return [scored for group in scoring.groups(claims) if (scored := self._score_group(group)) is not None]
         except Unavailable as exc:
-            _log.warning("finish_postponed", chunks=[claim.name for claim in claims][:10], reason=str(exc))
-            self._postponed.put(claims)
-            self.release_postponed()
+            self._postpone(claims, exc)
+            return []
         except Exception:
             chunks.give_up(self.engine, claims)
             raise
         finally:
             _kill_me_after(0)
+
+    def _score_group(self, claims: list[Claim]) -> ScoredClaims | None:
+        try:
+            loaded = self.cache.get(claims[0].version_id)
+        except ArtefactRefused:
+            chunks.release(self.engine, claims)  # to a worker that can; this one claims no more of the version
+            return None
+        return scoring.score(claims, loaded, self.settings)
+
+    def _finish(self, work: list[ScoredClaims]) -> None:
+        for scored in work:
+            claims = [outcome.claim for outcome in scored.outcomes]
+            try:
+                self._finish_group(scored, claims)
+            except Unavailable as exc:
+                self._postpone(claims, exc)
+            except Exception:
+                chunks.give_up(self.engine, claims)
+                raise
+
+    def _finish_group(self, scored: ScoredClaims, claims: list[Claim]) -> None:
+        try:
+            chunks.finish(self.engine, scored.outcomes, scored.predicted)
+        except Fenced as exc:
+            _log.warning("fenced", chunks=[claim.name for claim in claims][:10], reason=str(exc))
+            if len(claims) > 1:  # one of many was canceled: the others are still ours
+                for claim in claims:
+                    self._finish_alone(claim)
+
+    def _postpone(self, claims: list[Claim], exc: Unavailable) -> None:
+        _log.warning("finish_postponed", chunks=[claim.name for claim in claims][:10], reason=str(exc))
+        self._postponed.put(claims)
+        self.release_postponed()
 
     def release_postponed(self) -> None:
         """Give back what could not be finished because the database was away: its absence is no crash of a chunk.
@@ -128,23 +177,8 @@ class Child:
                 self._postponed.put(claims)
                 raise
 
-    def _score_group(self, claims: list[Claim]) -> None:
-        try:
-            loaded = self.cache.get(claims[0].version_id)
-        except ArtefactRefused:
-            chunks.release(self.engine, claims)  # to a worker that can; this one claims no more of the version
-            return
-        scored = scoring.score(claims, loaded, self.settings)
-        try:
-            chunks.finish(self.engine, scored.outcomes, scored.predicted)
-        except Fenced as exc:
-            _log.warning("fenced", chunks=[claim.name for claim in claims][:10], reason=str(exc))
-            if len(claims) > 1:  # one of many was canceled: the others are still ours
-                for outcome in scored.outcomes:
-                    self._finish_alone(loaded.version.id, outcome.claim)
-
-    def _finish_alone(self, version_id: int, claim: Claim) -> None:
-        scored = scoring.score([claim], self.cache.get(version_id), self.settings)
+    def _finish_alone(self, claim: Claim) -> None:
+        scored = scoring.score([claim], self.cache.get(claim.version_id), self.settings)
         try:
             chunks.finish(self.engine, scored.outcomes, scored.predicted)
         except Fenced:

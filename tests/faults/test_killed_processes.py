@@ -53,8 +53,8 @@ def test_a_rolling_restart_counts_no_crash(begin: Begin, harness: Harness, file:
     trial = begin(4, "SIGTERM both workers, one after the other")
     job_id = trial.submit(file)
     trial.under_way(job_id)
-    for name in ("worker-bulk", "worker-interactive"):
-        trial.inject(lambda name=name: harness.restart(name))  # type: ignore[misc]
+    trial.inject(lambda: harness.restart("worker-bulk"))
+    trial.inject(lambda: harness.restart("worker-interactive"))
     trial.fault_ended()
     assert trial.judge(job_id, file).problems == []
     assert [row.crashes for row in harness.chunks(job_id, "done") if row.crashes] == []

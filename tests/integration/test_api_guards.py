@@ -93,7 +93,9 @@ def filled(rule: str) -> str:
 
 
 def assert_problem(answer: Any, status: int) -> dict[str, Any]:
-    assert (answer.status_code, answer.mimetype) == (status, "application/problem+json"), answer.is_streamed or answer.data
+    assert (answer.status_code, answer.mimetype) == (status, "application/problem+json"), (
+        answer.is_streamed or answer.data
+    )
     problem: dict[str, Any] = answer.get_json(force=True)
     assert {"type", "title", "status", "detail", "instance"} <= set(problem)
     assert problem["status"] == status
