@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -58,6 +59,8 @@ def run_stack(settings: Settings, *, workers: int, with_flower: bool) -> None:
         EmbeddedError: a stack runs there already, a port is taken, or a process does not stay up.
     """
     settings = _with_absolute_paths(settings)
+    if sys.stdout.isatty() and "log_format" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"log_format": "console"})  # a person reads it
     ensure_data_dir(settings.data_dir)
     console = Console()
     stack = Stack(settings)
