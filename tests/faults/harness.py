@@ -39,16 +39,17 @@ from settings import Settings
 
 MODEL = "marked"
 VERSION = "1.0.0"
-LEASE_SECONDS = 3
+LEASE_SECONDS = 4
 POISON_ATTEMPTS = 3
 SETTINGS = {
     "SCOREHOUSE_LEASE_SECONDS": str(LEASE_SECONDS),
-    "SCOREHOUSE_CHUNK_TIME_LIMIT": "1.5",
+    "SCOREHOUSE_CHUNK_TIME_LIMIT": "2.0",
     "SCOREHOUSE_KICK_SECONDS": "0.5",
-    "SCOREHOUSE_CHUNK_BYTES": "131072",
+    "SCOREHOUSE_CHUNK_BYTES": "65536",
     "SCOREHOUSE_POISON_ATTEMPTS": str(POISON_ATTEMPTS),
     "SCOREHOUSE_DEAF_SECONDS": "10",
 }
+WORKERS = ("worker-bulk", "worker-interactive")
 POLL_SECONDS = 0.02
 WAIT_SECONDS = 60.0
 
@@ -112,7 +113,7 @@ class Harness:
     def children(self, *names: str) -> list[psutil.Process]:
         """The worker children that score, of both lanes unless one is named."""
         found = []
-        for name in names or ("worker-bulk", "worker-interactive"):
+        for name in names or WORKERS:
             with suppress(psutil.NoSuchProcess):
                 found += psutil.Process(self.pids[name]).children()
         return found
@@ -126,11 +127,12 @@ class Harness:
         """Signal a main process; its children are not told."""
         psutil.Process(self.pids[name]).send_signal(number)
 
-    def restart(self, name: str) -> None:
-        """SIGTERM a main process, and wait until another has taken its place and beats."""
-        before = self.pids[name]
-        self.signal_main(name, signal.SIGTERM)
-        self.until(lambda: self.pids[name] != before and self.children(name))
+    def restart_workers(self) -> None:
+        """SIGTERM the main process of each lane, and wait until others have taken their places."""
+        before = dict(self.pids)
+        for name in WORKERS:
+            self.signal_main(name, signal.SIGTERM)
+        self.until(lambda: all(self.pids[name] != before[name] and self.children(name) for name in WORKERS))
 
     def in_a_transaction(self, pid: int, states: tuple[str, ...] = ("active", "idle in transaction")) -> bool:
         """Whether a bulk child, which is stopped, is in the middle of a finish."""
@@ -173,6 +175,7 @@ class Harness:
             program = Program("worker-extra", argv, environment, Console(log), cwd=self.stack.data_dir)
             program.start()
             try:
+                self.until(lambda: self._beats(program.pid))
                 yield program
             finally:
                 program.stop()
@@ -182,6 +185,12 @@ class Harness:
         logs = [self.stack.log_file, self._extra_log]
         text = "".join(log.read_text(errors="replace") for log in logs if log.exists())
         return text.count(json.dumps(name))
+
+    def _beats(self, parent: int | None) -> bool:
+        children = psutil.Process(parent).children()
+        return any(
+            self.query("SELECT 1 FROM worker_heartbeat WHERE owner LIKE :o", o=f"%:{child.pid}/%") for child in children
+        )
 
     def _freeze(self) -> psutil.Process | None:
         for child in self.children("worker-bulk"):

@@ -50,11 +50,10 @@ def test_a_child_that_sleeps_through_its_lease_is_fenced(begin: Begin, harness: 
 
 
 def test_a_rolling_restart_counts_no_crash(begin: Begin, harness: Harness, file: File) -> None:
-    trial = begin(4, "SIGTERM both workers, one after the other")
+    trial = begin(4, "SIGTERM the workers of both lanes, in mid-job")
     job_id = trial.submit(file)
     trial.under_way(job_id)
-    trial.inject(lambda: harness.restart("worker-bulk"))
-    trial.inject(lambda: harness.restart("worker-interactive"))
+    trial.inject(harness.restart_workers)
     trial.fault_ended()
     assert trial.judge(job_id, file).problems == []
     assert [row.crashes for row in harness.chunks(job_id, "done") if row.crashes] == []

@@ -1,12 +1,12 @@
 """The check can fail: without the epoch check, the completion counter or the rescuer it finds what is wrong.
 
-One worker stalls with a chunk in its hands until others have crashed on that chunk, cut it in two and scored the halves. Then
-it finishes. It is the protocol itself that runs, on a real Postgres and in threads; only its SQL is tampered with.
+One worker stalls with a chunk in its hands until others have crashed on that chunk and it was cut in two. While another has
+the first half in its hands, the late one finishes. It is the protocol itself that runs, on a real Postgres, in the order that
+does the most harm; only its SQL is tampered with.
 """
 
 from __future__ import annotations
 
-import threading
 from uuid import UUID
 
 import numpy as np
@@ -80,21 +80,13 @@ def _job_with_a_late_finish(engine: Engine) -> UUID:
         _claim(engine, owner)
     chunks.rescue(engine, poison_attempts=3, dead_owners=["first", "second"])
     in_hand = _claim(engine, "worker")
-    _in_threads(lambda: _finish(engine, late), lambda: _drain(engine, "other"))
+    _finish(engine, late)
     for item in in_hand:
         _finish(engine, item)
     for _ in range(ROUNDS):
         chunks.rescue(engine, poison_attempts=3)
         _drain(engine, "worker")
     return job_id
-
-
-def _in_threads(*functions: object) -> None:
-    threads = [threading.Thread(target=function) for function in functions]  # type: ignore[arg-type]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 def _drain(engine: Engine, owner: str) -> None:

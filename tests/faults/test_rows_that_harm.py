@@ -20,7 +20,7 @@ def test_a_row_that_ends_its_worker_costs_itself_only(
     what: str, begin: Begin, harness: Harness, customers: Customers
 ) -> None:
     trial = begin(20, f"a row makes the model end its process: {what}")
-    file = customers.file(8, {6: (POISON[what], "worker_crash")})
+    file = customers.file(4, {3: (POISON[what], "worker_crash")})
     trial.inject(lambda: None)
     job_id = trial.submit(file)
     assert trial.judge(job_id, file).problems == []

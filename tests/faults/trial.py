@@ -81,7 +81,7 @@ class Trial:
         job = self.harness.client.wait(job_id, timeout=90)
         verdict = check(self.harness.engine, job_id, file.expected, poison_attempts=POISON_ATTEMPTS)
         line = self.line
-        line.job_seconds = _seconds(job)
+        line.job_seconds = max(line.job_seconds or 0.0, _seconds(job))
         line.lost += verdict.lost
         line.duplicated += verdict.duplicated
         line.problems += verdict.problems
@@ -106,7 +106,7 @@ class Trial:
         return max((round((end - self._ended_at).total_seconds(), 2) for end in ends if end is not None), default=0.0)
 
 
-def _seconds(job: Any) -> float | None:
+def _seconds(job: Any) -> float:
     if job.finished_at is None or job.created_at is None:
-        return None
+        return 0.0
     return float(round((job.finished_at - job.created_at).total_seconds(), 2))

@@ -21,10 +21,8 @@ def test_a_connection_that_is_cut_is_an_outage_and_the_next_one_works(engine: En
 
 
 def test_a_connection_that_is_cut_under_copy_is_an_outage_too(engine: Engine) -> None:
-    with pytest.raises(Unavailable), transaction(engine) as connection, transaction(engine) as other:
-        pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
-        other.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
-        db_engine.cursor_of(connection).copy_expert("COPY job TO STDOUT", io.StringIO())
+    with pytest.raises(Unavailable):
+        _copy_over_a_cut_connection(engine)
 
 
 def test_a_server_that_is_not_there_is_an_outage() -> None:
@@ -36,3 +34,10 @@ def test_a_server_that_is_not_there_is_an_outage() -> None:
 def test_a_wrong_statement_is_ours(engine: Engine) -> None:
     with pytest.raises(sa.exc.ProgrammingError), transaction(engine) as connection:
         connection.execute(sa.text("SELECT no_such_column"))
+
+
+def _copy_over_a_cut_connection(engine: Engine) -> None:
+    with transaction(engine) as connection, transaction(engine) as other:
+        pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+        other.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+        db_engine.cursor_of(connection).copy_expert("COPY job TO STDOUT", io.StringIO())
