@@ -71,9 +71,9 @@ def score(  # noqa: PLR0917  # each is an option of the command
 
     source, destination = source_of(file), destination_of(output, format)
     pairs = metadata_of(metadata)
-    began = time.monotonic()
     seen: list[Job] = []
     with connect(url) as client:
+        began = time.monotonic()
         try:
             with shown(quiet) as display:
 
