@@ -36,6 +36,11 @@ class Completions:
         self._lock = threading.Lock()
         self._waiting: dict[str, set[threading.Event]] = defaultdict(set)
         self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Listen no more; the thread ends when its connection does."""
+        self._closed = True
 
     @contextmanager
     def expecting(self, job_id: UUID) -> Iterator[threading.Event | None]:
@@ -77,10 +82,12 @@ class Completions:
             self._thread.start()
 
     def _listen_for_ever(self) -> None:
-        while True:
+        while not self._closed:
             try:
                 self._listen()
             except (psycopg2.Error, SQLAlchemyError, OSError) as exc:
+                if self._closed:
+                    return
                 _log.warning("listener_lost", reason=str(exc).strip())
                 time.sleep(_RECONNECT_SECONDS)
 

@@ -20,6 +20,11 @@ class Context:
     store: ArtefactStore
     completions: Completions
 
+    def close(self) -> None:
+        """Let go of the connections; a process that ends need not."""
+        self.completions.close()
+        self.engine.dispose()
+
     @property
     def publisher(self) -> Publisher:
         return publisher()

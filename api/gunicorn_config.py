@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from settings import get_settings
 
 _settings = get_settings()
@@ -18,7 +20,8 @@ backlog = 512
 limit_request_line = 8190
 limit_request_fields = 64
 limit_request_field_size = 8190
-worker_tmp_dir = "/dev/shm"  # noqa: S108 - a heartbeat file of gunicorn's own; a full disk must not stop it
+# For a heartbeat file of gunicorn's own, which a full disk must not stop; not every system has it.
+worker_tmp_dir = next((folder for folder in ("/dev/shm",) if Path(folder).is_dir()), None)  # noqa: S108 - as said above
 accesslog = None
 errorlog = "-"
 loglevel = "warning"

@@ -73,7 +73,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 def app(settings: Settings) -> Iterator[OpenAPI]:
     app = create_app(settings)
     yield app
-    app.extensions["scorehouse"].engine.dispose()
+    app.extensions["scorehouse"].close()
 
 
 @pytest.fixture
