@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -57,10 +58,15 @@ class Child:
         deadline = time.monotonic() + self.settings.drain_seconds
         names: list[str] = []
         finishing: Future[None] | None = None
+        # Others and suspects take turns: neither can keep the other waiting, and a single is claimed by the first query.
+        turns = itertools.cycle([False, True])
         try:
             while time.monotonic() < deadline:
-                suspects = self._claim(lane, suspects=True)
-                claims = suspects or self._claim(lane, suspects=False)
+                suspects = next(turns)
+                claims = self._claim(lane, suspects=suspects)
+                if not claims:
+                    suspects = not suspects
+                    claims = self._claim(lane, suspects=suspects)
                 if not claims:
                     break
                 self.heartbeat.claimed()
