@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -54,19 +54,15 @@ def template(servers: Servers) -> str:
 @pytest.fixture
 def database_url(servers: Servers, template: str) -> Iterator[str]:
     """A migrated database of the test's own."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    _admin(servers, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield servers.postgres.url_of(name)
-    _admin(servers, f"DROP DATABASE {name} WITH (FORCE)")
+    with _database(servers, f"TEMPLATE {template}") as url:
+        yield url
 
 
 @pytest.fixture
 def empty_database_url(servers: Servers) -> Iterator[str]:
     """A database without any table."""
-    name = f"empty_{uuid.uuid4().hex[:12]}"
-    _admin(servers, f"CREATE DATABASE {name}")
-    yield servers.postgres.url_of(name)
-    _admin(servers, f"DROP DATABASE {name} WITH (FORCE)")
+    with _database(servers, "") as url:
+        yield url
 
 
 @pytest.fixture
@@ -76,9 +72,12 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.fixture(scope="session")
-def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
+@contextmanager
+def _database(servers: Servers, options: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    _admin(servers, f"CREATE DATABASE {name} {options}")
+    yield servers.postgres.url_of(name)
+    _admin(servers, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _admin(servers: Servers, statement: str) -> None:
