@@ -8,12 +8,15 @@ ARGS ?=
 
 install: $(VENV)/.installed
 
-# The lock file carries hashes, so what is installed is what was tested; our own two packages come after, without an index.
+# The lock file carries hashes, so what is installed is what was tested; it is complete, so pip resolves nothing (its
+# resolver takes a newer release for "coverage[toml]" than the one that is locked, and then fails). Our own two packages
+# come after, without an index; `pip check` says if the lock file lacks anything that they need.
 $(VENV)/.installed: requirements.lock setup.cfg client/setup.cfg
 	@$(PYTHON) -c 'import sys; sys.exit("Scorehouse needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e ./client -e .
+	$(BIN)/python -m pip check --quiet --disable-pip-version-check
 	@touch $@
 
 demo: install
