@@ -18,6 +18,8 @@ from cli.main import run
 from settings import get_settings
 
 ESCAPE = b"\x1b"
+# How long a process may take before its test fails: the machine may be busy with something else.
+PATIENCE_SECONDS = 60.0
 
 
 @dataclass
@@ -39,6 +41,7 @@ class CommandLine:
     ) -> None:
         self._monkeypatch = monkeypatch
         self._capture = capture
+        self._started: list[subprocess.Popen[bytes]] = []
         self.variables = {"SCOREHOUSE_TOKEN": "secret"} | ({} if url is None else {"SCOREHOUSE_API_URL": url})
         monkeypatch.chdir(folder)
         foreign = ("SCOREHOUSE_", "FORCE_COLOR", "PYTHONUNBUFFERED")
@@ -60,8 +63,17 @@ class CommandLine:
     def start(self, *arguments: str, interpreter: Sequence[str] = (), **options: Any) -> subprocess.Popen[bytes]:
         """The same as a process of its own, with pipes."""
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *interpreter, "-m", "cli.main", *arguments],
             env={**os.environ, **self.variables},
             **{**pipes, **options},
         )
+        self._started.append(process)
+        return process
+
+    def end_processes(self) -> None:
+        """Of a test that failed; the others have ended theirs."""
+        for process in self._started:
+            process.kill()
+            with process:  # closes its pipes and waits
+                pass

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jwt
 import pytest
-from command_line import ESCAPE, CommandLine
+from command_line import ESCAPE, PATIENCE_SECONDS, CommandLine
 from scripted_api import JOB_ID, JOB_PATH, Answer, ScriptedApi, job
 
 ERRORS = [
@@ -45,13 +45,6 @@ def api() -> Iterator[ScriptedApi]:
         running.on("GET", "/v1/models/flights/versions/1.2.0", VERSION)
         running.on("GET", "/v1/models/flights/deployments", {"deployments": [{**DEPLOYMENT, "state": "live"}]})
         yield running
-
-
-@pytest.fixture
-def scorehouse(
-    api: ScriptedApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
-) -> CommandLine:
-    return CommandLine(api.url, tmp_path, monkeypatch, capfdbinary)
 
 
 READING = [
@@ -240,7 +233,7 @@ def test_wrong_settings_are_named(scorehouse: CommandLine) -> None:
 def test_help_comes_at_once(scorehouse: CommandLine) -> None:
     """What is slow to import is imported by the commands that need it."""
     process = scorehouse.start("--help", interpreter=("-X", "importtime"))
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0
     for name in (b"score", b"jobs", b"models", b"doctor", b"token", b"up", b"demo"):
         assert name in out

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import ESCAPE, CommandLine
+from command_line import ESCAPE, PATIENCE_SECONDS, CommandLine
 from scripted_api import JOB_ID, JOB_PATH, Answer, Received, ScriptedApi, job
 
 RESULTS = b"id,prediction\n1,0\n2,1\n"
@@ -19,20 +19,13 @@ INPUT = b"id,x\n1,2\n"
 
 
 @pytest.fixture
-def api() -> Iterator[ScriptedApi]:
+def api(tmp_path: Path) -> Iterator[ScriptedApi]:
+    (tmp_path / "in.csv").write_bytes(INPUT)
     with ScriptedApi().running() as running:
         running.on("POST", "/v1/jobs", Answer(202, job("queued")))
         running.on("GET", JOB_PATH, job("running", progress=0.3), job())
         running.on("GET", f"{JOB_PATH}/results", Answer(content=RESULTS))
         yield running
-
-
-@pytest.fixture
-def scorehouse(
-    api: ScriptedApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
-) -> CommandLine:
-    (tmp_path / "in.csv").write_bytes(INPUT)
-    return CommandLine(api.url, tmp_path, monkeypatch, capfdbinary)
 
 
 def with_errors(api: ScriptedApi) -> None:
@@ -154,9 +147,9 @@ def test_ctrl_c_while_scoring_says_how_to_go_on(api: ScriptedApi, scorehouse: Co
 
     api.on("GET", JOB_PATH, running)
     process = scorehouse.start("score", "in.csv", "-m", "flights", "-o", "out.csv")
-    assert asked.wait(10)
+    assert asked.wait(PATIENCE_SECONDS)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
     assert f"Job {JOB_ID} goes on without you".encode() in err
     assert f"scorehouse jobs cancel {JOB_ID}".encode() in err
@@ -209,7 +202,7 @@ def test_a_terminal_gets_bars_and_a_pipe_only_results(scorehouse: CommandLine) -
         # That is how the other end of a terminal is closed on Linux.
         pass
     os.close(ours)
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0
     assert out == RESULTS
     assert ESCAPE in shown
