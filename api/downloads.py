@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from sqlalchemy import Engine, Row
+from sqlalchemy import Connection, Engine, Row
 
 from api.rendering import label, output_of
 from db import jobs, predictions
@@ -80,7 +80,7 @@ def table_of(row: Row[Any], *, include_inputs: bool = False) -> Table:
             columns.append(("probability", "probability", "probability"))
         else:
             columns += [
-                (f"probability_{_text(name)}", "probability", f"probabilities[{place}]")
+                (f"probability_{_text(name)}", "probability", f"probability_{place}")
                 for place, name in enumerate(output.classes, 1)
             ]
     columns.append(("model_version", "version", f"'{row.model_version}'"))
@@ -180,9 +180,16 @@ def neutral(cell: str) -> str:
 def _exports(engine: Engine, row: Row[Any], spans: Spans, table: Table) -> Iterator[bytes]:
     def fetch(span: ChunkSpan) -> bytes:
         with transaction(engine) as connection:
-            return predictions.export(connection, row.id, _range(span), [table.key, *table.expressions])
+            return _exported(connection, row, span, table, [table.key, *table.expressions])
 
     yield from filter(None, _ahead(fetch, spans))
+
+
+def _exported(connection: Connection, row: Row[Any], span: ChunkSpan, table: Table, columns: Sequence[str]) -> bytes:
+    classes = table.output.classes or ()
+    return predictions.export(
+        connection, row.id, span.first_row, columns, more_classes=0 if len(classes) == 2 else len(classes)
+    )
 
 
 def _lines_with_inputs(engine: Engine, row: Row[Any], spans: Spans, table: Table) -> Iterator[bytes]:
@@ -202,7 +209,7 @@ def _inputs_and_results(
     def fetch(span: ChunkSpan) -> tuple[list[bytes], list[bytes]]:
         with transaction(engine) as connection:
             payload = jobs.payload(connection, row.id, span.number)
-            block = predictions.export(connection, row.id, _range(span), table.expressions)
+            block = _exported(connection, row, span, table, table.expressions)
             errored = predictions.error_rows(connection, row.id, _range(span)) if span.rows_errored else []
         texts = raw_texts(unpack(payload, _MAX_CHUNK_BYTES), row.format, row.delimiter)
         if errored:

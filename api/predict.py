@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -83,7 +82,7 @@ def _answers(job_id: UUID) -> list[dict[str, Any]]:
     """One answer per record, in order."""
     with transaction(context().engine) as connection:
         row = jobs.get(connection, caller().tenant, job_id)
-        scored: Sequence[Any] = predictions.of_job(connection, job_id)
+        scored = predictions.of_job(connection, job_id)
         errors = predictions.errors(connection, job_id, after_row=0, limit=row.rows_total)
     output = output_of(row)
     answers: dict[int, dict[str, Any]] = {}

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row
 
 from api.context import Context
 from db import jobs, predictions
+from db.predictions import Prediction
 from registry.signature import Output, Signature
 
 
@@ -53,7 +54,7 @@ def job_document(context: Context, connection: Connection, row: Row[Any]) -> dic
     return document
 
 
-def result_document(row: Row[Any], prediction: Row[Any], output: Output) -> dict[str, Any]:
+def result_document(row: Row[Any], prediction: Prediction, output: Output) -> dict[str, Any]:
     """One prediction as `schemas.SingleResult`."""
     probability = _probabilities(prediction, output)
     return {
@@ -91,8 +92,8 @@ def output_of(row: Row[Any]) -> Output:
 def _single_result(connection: Connection, row: Row[Any]) -> dict[str, Any] | None:
     if row.state != "succeeded":
         return None
-    prediction = predictions.one(connection, row.id)
-    return None if prediction is None else result_document(row, prediction, output_of(row))
+    found = predictions.of_job(connection, row.id)
+    return result_document(row, found[0], output_of(row)) if found else None
 
 
 def _single_error(connection: Connection, job_id: UUID) -> str | None:
@@ -100,9 +101,9 @@ def _single_error(connection: Connection, job_id: UUID) -> str | None:
     return f"{found[0].code}: {found[0].message}" if found else None
 
 
-def _probabilities(prediction: Row[Any], output: Output) -> list[float] | None:
+def _probabilities(prediction: Prediction, output: Output) -> list[float] | None:
     if prediction.probabilities is not None:
-        return list(prediction.probabilities)
+        return prediction.probabilities
     if prediction.probability is None or output.classes is None:
         return None
     other = 1.0 - prediction.probability

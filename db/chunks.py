@@ -129,7 +129,7 @@ def finish(engine: Engine, outcomes: Sequence[Outcome], predicted: bytes) -> Non
 
     Args:
         outcomes: of distinct chunks.
-        predicted: the rows of `prediction`, as `predictions.copy` takes them.
+        predicted: the blocks of predictions, as `predictions.copy` takes them.
 
     Raises:
         Fenced: at least one of the claims was taken away; nothing was written.
@@ -225,16 +225,16 @@ def add(
     # COPY and not INSERT: a statement would carry the payload as a literal, in hexadecimal, through the parser.
     fields = (
         job_id.bytes,
-        struct.pack(">i", number),
+        binary_copy.int4(number),
         lane.encode(),
         struct.pack(">h", priority),
-        struct.pack(">i", version_id),
-        struct.pack(">i", piece.first_row),
-        struct.pack(">i", piece.rows),
+        binary_copy.int4(version_id),
+        binary_copy.int4(piece.first_row),
+        binary_copy.int4(piece.rows),
         struct.pack(">q", piece.first_line),
         pack(piece.data),
     )
-    copy(connection, "chunk", _COPIED, binary_copy.row(fields))
+    copy(connection, "chunk", _COPIED, binary_copy.stream([fields]))
 
 
 def _finish(connection: Connection, outcomes: Sequence[Outcome], predicted: bytes) -> None:

@@ -1,4 +1,7 @@
-"""Results: predictions and row errors, written by COPY and read back in input order."""
+"""Results: predictions and row errors, written by COPY and read back in input order.
+
+Predictions are stored as blocks, one for each chunk that was finished, column by column.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,27 @@ from sqlalchemy import Connection
 from db.engine import copy as copy_rows
 from db.engine import cursor_of
 from db.ids import lower_bound
-from db.tables import prediction, row_error
+from db.sql import statement
+from db.tables import prediction_block, row_error
+from records.key_filter import probe
 from records.row_error import RowError
 
 # The order of the fields in the stream that `copy` takes; `scored_at` is the time of the transaction.
-COLUMNS = ("job_id", "row", "version_id", "record_key", "prediction", "probability", "probabilities")
+COLUMNS = (
+    "job_id",
+    "first_row",
+    "version_id",
+    "rows",
+    "record_keys",
+    "predictions",
+    "probability",
+    "probabilities",
+    "key_filter",
+)
 ERROR_COLUMNS = ("row", "line", "key", "code", "column", "message", "raw")
+
+# Blocks of more predictions have a filter over their keys, smaller ones an entry per key in an index.
+FILTERED_FROM = 65
 
 _DAYS_AHEAD = 7
 
@@ -34,10 +52,22 @@ class Range:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The score of one row; `probability` of a binary classifier, `probabilities` of one with more classes."""
+
+    row: int
+    record_key: str | None
+    prediction: str
+    probability: float | None
+    probabilities: list[float] | None
+    scored_at: datetime
+
+
 def copy(connection: Connection, stream: bytes) -> None:
-    """Append predictions: the fields of `COLUMNS` as `db.binary_copy.encode` gives them."""
+    """Append blocks of predictions: the fields of `COLUMNS` as `db.binary_copy.stream` gives them."""
     if stream:
-        copy_rows(connection, "prediction", COLUMNS, stream)
+        copy_rows(connection, "prediction_block", COLUMNS, stream)
 
 
 def copy_errors(connection: Connection, errors: Sequence[tuple[UUID, RowError]]) -> None:
@@ -56,32 +86,72 @@ def copy_errors(connection: Connection, errors: Sequence[tuple[UUID, RowError]])
     )
 
 
-def export(connection: Connection, job_id: UUID, rows: Range, columns: Sequence[str]) -> bytes:
-    """The predictions of some rows in input order, as CSV without a header.
+def export(
+    connection: Connection, job_id: UUID, first_row: int, columns: Sequence[str], *, more_classes: int = 0
+) -> bytes:
+    """The predictions of the chunk that begins at `first_row`, in input order, as CSV without a header.
 
     Args:
-        columns: SQL expressions over `prediction`; they are code of ours, never input.
+        columns: SQL expressions over `row`, `record_key`, `prediction`, `probability`, and `probability_1` … for each of
+            `more_classes`; they are code of ours, never input.
     """
+    arrays = {"record_key": "record_keys", "prediction": "predictions", "probability": "probability"}
+    for place in range(more_classes):
+        low, high = (f"{number} * cardinality(b.predictions)" for number in (place, place + 1))
+        arrays[f"probability_{place + 1}"] = f"probabilities[{low} + 1 : {high}]"
     buffer = io.BytesIO()
     cursor = cursor_of(connection)
+    # One block, whose elements come in the order in which they are stored.
     query = cursor.mogrify(
-        f"SELECT {', '.join(columns)} FROM prediction WHERE job_id = %s AND row >= %s AND row < %s ORDER BY row",  # noqa: S608 - columns are ours
-        (str(job_id), rows.first, rows.end),
+        f"SELECT {', '.join(columns)} FROM ("  # noqa: S608 - columns are ours
+        "SELECT COALESCE(element.row, b.first_row + place - 1) AS row, "
+        f"{', '.join(f'element.{name}' for name in arrays)} FROM prediction_block AS b, "
+        f"unnest(b.rows, {', '.join(f'b.{array}' for array in arrays.values())}) "
+        f"WITH ORDINALITY AS element (row, {', '.join(arrays)}, place) "
+        "WHERE b.job_id = %s AND b.first_row = %s) AS prediction",
+        (str(job_id), first_row),
     ).decode()
     cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv)", buffer)
     return buffer.getvalue()
 
 
-def one(connection: Connection, job_id: UUID) -> sa.Row[Any] | None:
-    """The prediction of a job of one row."""
-    return connection.execute(sa.select(prediction).where(prediction.c.job_id == job_id, prediction.c.row == 1)).first()
-
-
-def of_job(connection: Connection, job_id: UUID) -> Sequence[sa.Row[Any]]:
+def of_job(connection: Connection, job_id: UUID) -> list[Prediction]:
     """All predictions of a small job, in input order."""
-    return connection.execute(
-        sa.select(prediction).where(prediction.c.job_id == job_id).order_by(prediction.c.row)
+    blocks = connection.execute(
+        sa.select(prediction_block).where(prediction_block.c.job_id == job_id).order_by(prediction_block.c.first_row)
     ).all()
+    return [item for block in blocks for item in _unfolded(block)]
+
+
+def of_key(connection: Connection, version_ids: Sequence[int], key: str, *, limit: int) -> Sequence[sa.Row[Any]]:
+    """The predictions that any of the versions made for a record key, those of the newest job first.
+
+    Rows have job_id, row, version_id, record_key, prediction, probability, scored_at.
+    """
+    wanted = probe(key)
+    return connection.execute(
+        statement("predictions_of_key"),
+        {
+            "version_ids": list(version_ids),
+            "key": key,
+            "place": wanted.place,
+            "bits": wanted.bits,
+            "limit": limit,
+        },
+    ).all()
+
+
+def _unfolded(block: sa.Row[Any]) -> Iterator[Prediction]:
+    count = len(block.predictions)
+    for place in range(count):
+        yield Prediction(
+            row=block.first_row + place if block.rows is None else block.rows[place],
+            record_key=None if block.record_keys is None else block.record_keys[place],
+            prediction=block.predictions[place],
+            probability=None if block.probability is None else block.probability[place],
+            probabilities=None if block.probabilities is None else block.probabilities[place::count],
+            scored_at=block.scored_at,
+        )
 
 
 def errors(connection: Connection, job_id: UUID, after_row: int, limit: int) -> Sequence[Any]:
@@ -113,7 +183,7 @@ def error_rows(connection: Connection, job_id: UUID, rows: Range) -> list[int]:
 
 
 def delete_job(connection: Connection, job_id: UUID) -> None:
-    connection.execute(sa.delete(prediction).where(prediction.c.job_id == job_id))
+    connection.execute(sa.delete(prediction_block).where(prediction_block.c.job_id == job_id))
 
 
 def ensure_partitions(connection: Connection, today: datetime | None = None) -> list[str]:
@@ -127,7 +197,7 @@ def ensure_partitions(connection: Connection, today: datetime | None = None) -> 
         exists = connection.execute(sa.text("SELECT to_regclass(:name) IS NOT NULL"), {"name": name}).scalar_one()
         if not exists:
             connection.execute(
-                sa.text(f"CREATE TABLE {name} PARTITION OF prediction FOR VALUES FROM ('{low}') TO ('{high}')")
+                sa.text(f"CREATE TABLE {name} PARTITION OF prediction_block FOR VALUES FROM ('{low}') TO ('{high}')")
             )
             made.append(name)
     return made
@@ -136,4 +206,4 @@ def ensure_partitions(connection: Connection, today: datetime | None = None) -> 
 def _days(start: datetime, count: int) -> Iterator[tuple[str, UUID, UUID]]:
     for offset in range(count):
         day = start + timedelta(days=offset)
-        yield f"prediction_{day:%Y%m%d}", lower_bound(day), lower_bound(day + timedelta(days=1))
+        yield f"prediction_block_{day:%Y%m%d}", lower_bound(day), lower_bound(day + timedelta(days=1))

@@ -11,7 +11,7 @@ from db.ids import lower_bound
 from db.jobs import TERMINAL
 from db.tables import job
 
-_DAY = "prediction_%Y%m%d"
+_DAY = "prediction_block_%Y%m%d"
 
 
 def sweep(connection: Connection, *, days: int, now: datetime | None = None) -> int:
@@ -39,10 +39,10 @@ def horizon(days: int) -> datetime:
 def _partitions(connection: Connection) -> list[tuple[str, datetime]]:
     """The daily partitions: name and end of the day."""
     names = connection.execute(
-        sa.text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'prediction'::regclass")
+        sa.text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'prediction_block'::regclass")
     ).scalars()
     return [
         (name, datetime.strptime(name, _DAY).replace(tzinfo=UTC) + timedelta(days=1))
         for name in sorted(names)
-        if name != "prediction_default"
+        if name != "prediction_block_default"
     ]

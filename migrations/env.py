@@ -15,7 +15,7 @@ _ADVISORY_LOCK = 0x5C0E
 
 def _is_ours(_object: object, name: str | None, kind: str, _reflected: bool, _compare_to: object) -> bool:
     """Leave out the daily partitions: they are made as days pass, not by migrations."""
-    return not (kind == "table" and name is not None and name.startswith("prediction_"))
+    return not (kind == "table" and name is not None and name.startswith("prediction_block_"))
 
 
 url = context.config.attributes.get("url") or get_settings().resolved_database_url()

@@ -1,4 +1,4 @@
-"""From claims to outcomes: unpack, parse, score, and put the predictions into the stream that COPY takes.
+"""From claims to outcomes: unpack, parse, score, and put the predictions, a block per claim, into the stream that COPY takes.
 
 A bulk chunk is scored by itself; the interactive chunks of one version, up to some hundreds of singles, are scored in
 one call of the model.
@@ -12,11 +12,14 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from db import binary_copy
 from db.binary_copy import Field
 from db.chunks import Claim, Outcome
+from db.predictions import FILTERED_FROM
+from records.key_filter import key_filter
 from records.payload import unpack
 from records.row_error import RowError
 from registry.parse import Parsed, parse_csv, parse_ndjson
@@ -25,6 +28,8 @@ from registry.scoring import score as score_rows
 from registry.signature import Output
 from settings import Settings
 from worker.cache import Loaded
+
+Probabilities = npt.NDArray[np.float64]
 
 # A chunk is a few MiB, except where one record is a long one; this only bounds what a damaged payload may claim.
 _MAX_CHUNK_BYTES = 1 << 30
@@ -55,9 +60,9 @@ def score(claims: Sequence[Claim], loaded: Loaded, settings: Settings) -> Scored
     scored = score_rows(loaded.runtime, parsed, loaded.signature)
     ends = np.cumsum([claim.rows for claim in claims])
     assert len(scored.rows) + len(scored.errors) == ends[-1], "each row ends as one prediction or one row error"
-    owner = np.searchsorted(ends, scored.rows)  # which claim each scored row belongs to
     starts = ends - [claim.rows for claim in claims]
-    succeeded = np.bincount(owner, minlength=len(claims))
+    bounds = [0, *np.searchsorted(scored.rows, ends, side="right").tolist()]
+    succeeded = np.diff(bounds)
     errors: list[list[RowError]] = [[] for _ in claims]
     for error in scored.errors:
         place = int(np.searchsorted(ends, error.row))
@@ -66,7 +71,8 @@ def score(claims: Sequence[Claim], loaded: Loaded, settings: Settings) -> Scored
         Outcome(claim, int(count), found) for claim, count, found in zip(claims, succeeded, errors, strict=True)
     ]
     offsets = np.array([claim.first_row for claim in claims]) - starts - 1
-    return ScoredClaims(outcomes, _encoded(scored, claims, owner, scored.rows + offsets[owner], loaded))
+    rows = scored.rows + np.repeat(offsets, succeeded)
+    return ScoredClaims(outcomes, binary_copy.stream(_blocks(scored, claims, bounds, rows, loaded)))
 
 
 def _shared(claim: Claim) -> tuple[Any, ...]:
@@ -108,33 +114,46 @@ def _in_job(error: RowError, claim: Claim, start: int) -> RowError:
     return replace(error, row=row, line=claim.first_line + error.row - start - 1)
 
 
-def _encoded(scored: Scored, claims: Sequence[Claim], owner: Any, rows: Any, loaded: Loaded) -> bytes:
-    """The fields of `db.predictions.COLUMNS`."""
-    count = len(rows)
+def _blocks(
+    scored: Scored, claims: Sequence[Claim], bounds: Sequence[int], rows: npt.NDArray[Any], loaded: Loaded
+) -> Iterator[tuple[Field, ...]]:
+    """The fields of `db.predictions.COLUMNS` of a block for each claim with a row that scored.
+
+    Args:
+        bounds: the rows of claim i are those from `bounds[i]` to `bounds[i + 1]` of all that scored.
+        rows: their numbers in their jobs.
+    """
     output = loaded.signature.output
     assert output is not None, "only an examined version is loaded"
-    probability, probabilities = _probabilities(scored, output, count)
-    return binary_copy.encode(
-        [
-            binary_copy.uuids([claim.job_id for claim in claims], owner),
-            binary_copy.integers(rows),
-            binary_copy.integers(np.full(count, loaded.version.id)),
-            binary_copy.nothing(count) if scored.keys is None else _texts(scored.keys),
-            _texts(_labels(scored.prediction)),
-            probability,
-            probabilities,
-        ]
-    )
+    version_id = binary_copy.int4(loaded.version.id)
+    keys = None if scored.keys is None else _Texts(scored.keys)
+    labels = _Texts(_labels(scored.prediction))
+    probability, probabilities = _probabilities(scored, output)
+    for claim, start, end in zip(claims, bounds[:-1], bounds[1:], strict=True):
+        if start == end:
+            continue
+        numbers = rows[start:end]
+        in_a_row = numbers[0] == claim.first_row and numbers[-1] - numbers[0] == end - start - 1
+        yield (
+            claim.job_id.bytes,
+            binary_copy.int4(claim.first_row),
+            version_id,
+            None if in_a_row else binary_copy.int_array(numbers),
+            None if keys is None else keys.array(start, end),
+            labels.array(start, end),
+            None if probability is None else binary_copy.float_array(probability[start:end]),
+            None if probabilities is None else binary_copy.float_array(probabilities[start:end].T.reshape(-1)),
+            None if keys is None or end - start < FILTERED_FROM else keys.filter(start, end),
+        )
 
 
-def _probabilities(scored: Scored, output: Output, count: int) -> tuple[Field, Field]:
-    """(of the positive class, of all classes): a binary classifier has the first, others the second."""
-    nothing = binary_copy.nothing(count)
+def _probabilities(scored: Scored, output: Output) -> tuple[Probabilities | None, Probabilities | None]:
+    """(of the positive class (n,), of all classes (n, k)): a binary classifier has the first, others the second."""
     if scored.probabilities is None or output.classes is None:
-        return nothing, nothing
+        return None, None
     if output.positive is not None:
-        return binary_copy.floats(scored.probabilities[:, output.classes.index(output.positive)]), nothing
-    return nothing, binary_copy.float_arrays(scored.probabilities)
+        return scored.probabilities[:, output.classes.index(output.positive)], None
+    return None, scored.probabilities
 
 
 def _labels(prediction: Any) -> Any:
@@ -143,13 +162,25 @@ def _labels(prediction: Any) -> Any:
     return values if pa.types.is_string(values.type) else values.cast(pa.string())
 
 
-def _texts(values: Any) -> Field:
-    """An arrow string array."""
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-    nulls = values.is_null().to_numpy(zero_copy_only=False) if values.null_count else None
-    if nulls is not None:
-        values = values.fill_null("")
-    _, offsets, data = values.buffers()
-    bounds = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
-    return binary_copy.texts(bounds, np.frombuffer(data or b"", np.uint8), nulls)
+class _Texts:
+    """An arrow string array, taken apart."""
+
+    def __init__(self, values: Any) -> None:
+        if isinstance(values, pa.ChunkedArray):
+            values = values.combine_chunks()
+        self._nulls = None
+        if values.null_count:
+            self._nulls = values.is_null().to_numpy(zero_copy_only=False)
+            values = values.fill_null("")
+        _, offsets, data = values.buffers()
+        self._offsets = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
+        self._data = np.frombuffer(data or b"", np.uint8)
+
+    def array(self, start: int, end: int) -> bytes:
+        """`text[]` of some of them."""
+        nulls = None if self._nulls is None else self._nulls[start:end]
+        return binary_copy.text_array(self._offsets[start : end + 1], self._data, nulls)
+
+    def filter(self, start: int, end: int) -> bytes:
+        """The key filter of some of them; a NULL goes in as an empty text, which harms nobody."""
+        return key_filter(self._offsets[start : end + 1], self._data)

@@ -29,19 +29,23 @@ def upgrade() -> None:
     sa.Column('error', sa.Text(), nullable=True),
     sa.PrimaryKeyConstraint('name', 'slot', name=op.f('periodic_run_pkey'))
     )
-    op.create_table('prediction',
+    op.create_table('prediction_block',
     sa.Column('job_id', sa.UUID(), nullable=False),
-    sa.Column('row', sa.Integer(), nullable=False),
+    sa.Column('first_row', sa.Integer(), nullable=False),
     sa.Column('version_id', sa.Integer(), nullable=False),
-    sa.Column('record_key', sa.Text(collation='C'), nullable=True),
-    sa.Column('prediction', sa.Text(), nullable=False),
-    sa.Column('probability', sa.Double(), nullable=True),
+    sa.Column('rows', postgresql.ARRAY(sa.Integer()), nullable=True),
+    sa.Column('record_keys', postgresql.ARRAY(sa.Text()), nullable=True),
+    sa.Column('predictions', postgresql.ARRAY(sa.Text()), nullable=False),
+    sa.Column('probability', postgresql.ARRAY(sa.Double()), nullable=True),
     sa.Column('probabilities', postgresql.ARRAY(sa.Double()), nullable=True),
+    sa.Column('key_filter', sa.LargeBinary(), nullable=True),
     sa.Column('scored_at', sa.TIMESTAMP(timezone=True), server_default=sa.text('now()'), nullable=False),
-    sa.PrimaryKeyConstraint('job_id', 'row', name=op.f('prediction_pkey')),
+    sa.CheckConstraint('cardinality(predictions) > 0 AND cardinality(rows) = cardinality(predictions) AND cardinality(record_keys) = cardinality(predictions) AND cardinality(probability) = cardinality(predictions) AND cardinality(probabilities) % cardinality(predictions) = 0', name=op.f('prediction_block_as_many_check')),
+    sa.PrimaryKeyConstraint('job_id', 'first_row', name=op.f('prediction_block_pkey')),
     postgresql_partition_by='RANGE (job_id)'
     )
-    op.create_index('prediction_record_key_idx', 'prediction', ['record_key'], unique=False)
+    op.create_index('prediction_block_record_keys_idx', 'prediction_block', ['record_keys'], unique=False, postgresql_using='gin', postgresql_where=sa.text('key_filter IS NULL'), postgresql_with={'fastupdate': 'off'})
+    op.create_index('prediction_block_version_id_idx', 'prediction_block', ['version_id', 'job_id'], unique=False, postgresql_where=sa.text('key_filter IS NOT NULL'))
     op.create_table('worker_heartbeat',
     sa.Column('owner', sa.Text(), nullable=False),
     sa.Column('worker', sa.Text(), nullable=False),
@@ -193,8 +197,19 @@ def upgrade() -> None:
     )
     # The payload is compressed already; and an UPDATE of the chunk's state must not rewrite it.
     op.execute("ALTER TABLE chunk ALTER COLUMN payload SET STORAGE EXTERNAL")
+    # Probabilities do not compress, and of a filter 64 bytes are read at a time, which needs it uncompressed.
+    op.execute("ALTER TABLE prediction_block ALTER COLUMN probability SET STORAGE EXTERNAL, "
+               "ALTER COLUMN probabilities SET STORAGE EXTERNAL, ALTER COLUMN key_filter SET STORAGE EXTERNAL")
     # Only for a clock that is a week off: the daily partitions are made ahead.
-    op.execute("CREATE TABLE prediction_default PARTITION OF prediction DEFAULT")
+    op.execute("CREATE TABLE prediction_block_default PARTITION OF prediction_block DEFAULT")
+    op.execute("""
+        CREATE VIEW prediction AS
+        SELECT b.job_id, COALESCE(u.row, b.first_row + CAST(u.place AS integer) - 1) AS row, b.version_id,
+               u.record_key, u.prediction, u.probability, b.scored_at
+        FROM prediction_block AS b
+        CROSS JOIN LATERAL unnest(b.rows, b.record_keys, b.predictions, b.probability)
+            WITH ORDINALITY AS u (row, record_key, prediction, probability, place)
+    """)
 
 
 def downgrade() -> None:
@@ -211,7 +226,7 @@ def downgrade() -> None:
     op.drop_table('deployment')
     op.drop_table('model_version')
     op.drop_table('worker_heartbeat')
-    op.drop_index('prediction_record_key_idx', table_name='prediction')
-    op.drop_table('prediction')
+    op.execute("DROP VIEW prediction")
+    op.drop_table('prediction_block')
     op.drop_table('periodic_run')
     op.drop_table('model')

@@ -15,7 +15,7 @@ import migrations
 from db import predictions, retention
 from db.engine import create_engine, transaction
 from db.ids import lower_bound, uuid7
-from db.tables import metadata, prediction
+from db.tables import metadata, prediction, prediction_block
 
 
 def test_up_down_and_up_again(empty_database_url: str) -> None:
@@ -41,7 +41,7 @@ def test_migrations_and_tables_agree(engine: Engine) -> None:
             opts={
                 "compare_type": True,
                 "include_object": lambda _o, name, kind, *_: (
-                    not (kind == "table" and str(name).startswith("prediction_"))
+                    not (kind == "table" and str(name).startswith("prediction_block_"))
                 ),
             },
         )
@@ -52,21 +52,29 @@ def test_a_database_that_is_behind_is_told_apart(empty_database_url: str) -> Non
     assert migrations.check(empty_database_url) == (None, migrations.check(empty_database_url)[1])
 
 
-def test_payloads_are_not_compressed_twice(engine: Engine) -> None:
+def test_what_does_not_compress_is_stored_as_it_is(engine: Engine) -> None:
+    """Payloads are compressed already, filters are read by the group; each partition must take it over."""
+    today = f"prediction_block_{datetime.now(UTC):%Y%m%d}"
     with engine.connect() as connection:
-        storage = connection.execute(
-            sa.text("SELECT attstorage FROM pg_attribute WHERE attrelid = 'chunk'::regclass AND attname = 'payload'")
-        ).scalar_one()
-    assert storage in {b"e", "e"}
+        stored = connection.execute(
+            sa.text(
+                "SELECT attrelid::regclass::text || '.' || attname FROM pg_attribute WHERE attstorage = 'e' "
+                "AND attrelid = ANY (CAST(:tables AS regclass[]))"
+            ),
+            {"tables": ["chunk", today]},
+        ).scalars()
+    assert set(stored) == {"chunk.payload"} | {
+        f"{today}.{name}" for name in ("probability", "probabilities", "key_filter")
+    }
 
 
 def test_a_prediction_goes_to_the_partition_of_its_jobs_day(engine: Engine) -> None:
     with transaction(engine) as connection:
         predictions.copy(connection, predicted(uuid7(), [1]))
         found = connection.execute(
-            sa.select(sa.literal_column("tableoid::regclass::text")).select_from(prediction)
+            sa.select(sa.literal_column("tableoid::regclass::text")).select_from(prediction_block)
         ).scalar_one()
-    assert found in {f"prediction_{datetime.now(UTC) - timedelta(days=late):%Y%m%d}" for late in (0, 1)}
+    assert found in {f"prediction_block_{datetime.now(UTC) - timedelta(days=late):%Y%m%d}" for late in (0, 1)}
 
 
 def test_partitions_are_made_ahead_once(engine: Engine) -> None:
@@ -88,4 +96,4 @@ def test_retention_drops_whole_days(engine: Engine) -> None:
         left = connection.execute(sa.select(sa.func.count()).select_from(prediction)).scalar_one()
         names = [name for name, _ in retention._partitions(connection)]
     assert left == 1
-    assert f"prediction_{day:%Y%m%d}" not in names
+    assert f"prediction_block_{day:%Y%m%d}" not in names
