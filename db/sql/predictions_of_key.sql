@@ -24,15 +24,10 @@ WITH block AS MATERIALIZED (
       AND get_bit(part, (CAST(:bits AS integer[]))[6]) = 1
       AND get_bit(part, (CAST(:bits AS integer[]))[7]) = 1
 )
-SELECT prediction.*
+SELECT b.job_id, COALESCE(b.rows[place], b.first_row + place - 1) AS row, b.version_id, b.record_keys[place] AS record_key,
+       b.predictions[place] AS prediction, b.probability[place] AS probability, b.scored_at
 FROM block
-JOIN LATERAL (
-    SELECT b.job_id, COALESCE(u.row, b.first_row + CAST(u.place AS integer) - 1) AS row, b.version_id, u.record_key,
-           u.prediction, u.probability, b.scored_at
-    FROM prediction_block AS b,
-         unnest(b.rows, b.record_keys, b.predictions, b.probability)
-             WITH ORDINALITY AS u (row, record_key, prediction, probability, place)
-    WHERE b.job_id = block.job_id AND b.first_row = block.first_row AND u.record_key = :key
-) AS prediction ON true
+JOIN prediction_block AS b USING (job_id, first_row),
+     unnest(array_positions(b.record_keys, CAST(:key AS text))) AS place
 ORDER BY job_id DESC, row DESC
 LIMIT :limit
