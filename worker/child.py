@@ -157,7 +157,7 @@ class Child:
 
     def _finish_group(self, scored: ScoredClaims, claims: list[Claim]) -> None:
         try:
-            chunks.finish(self.engine, scored.outcomes, scored.predicted)
+            chunks.finish(self.engine, scored.outcomes, scored.predicted, scored.counted)
         except Fenced as exc:
             _log.warning("fenced", chunks=[claim.name for claim in claims][:10], reason=str(exc))
             if len(claims) > 1:  # one of many was canceled: the others are still ours
@@ -186,7 +186,7 @@ class Child:
     def _finish_alone(self, claim: Claim) -> None:
         scored = scoring.score([claim], self.cache.get(claim.version_id), self.settings)
         try:
-            chunks.finish(self.engine, scored.outcomes, scored.predicted)
+            chunks.finish(self.engine, scored.outcomes, scored.predicted, scored.counted)
         except Fenced:
             _log.info("fenced", chunks=[claim.name])
 
