@@ -101,6 +101,11 @@ def get(connection: Connection, tenant: str, alert_id: UUID, *, lock: bool = Fal
     return row
 
 
+def described(connection: Connection, alert_id: UUID) -> sa.Row[Any]:
+    """An alert of any tenant, with the names of its model and version."""
+    return connection.execute(_alerts().where(alert.c.id == alert_id)).one()
+
+
 def events(connection: Connection, alert_id: UUID, limit: int = 200) -> Sequence[sa.Row[Any]]:
     """The transitions of an alert, newest first."""
     return connection.execute(

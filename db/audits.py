@@ -226,6 +226,12 @@ def last_success(connection: Connection) -> dict[str, datetime]:
     return {row.kind: row.at for row in rows}
 
 
+def now(connection: Connection) -> datetime:
+    """By the database's clock, in UTC."""
+    moment: datetime = connection.execute(sa.select(sa.func.now())).scalar_one()
+    return moment
+
+
 def sweep(connection: Connection, days: int) -> None:
     """Forget audits older than `days`."""
     connection.execute(

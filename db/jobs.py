@@ -17,6 +17,7 @@ from db.sql import statement
 from db.tables import chunk, job, model, model_version
 from errors import Conflict, Gone, NotFound
 
+OPEN = ("queued", "running")
 TERMINAL = frozenset({"succeeded", "completed_with_errors", "failed", "canceled"})
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
 

@@ -13,10 +13,12 @@ from queue import SimpleQueue
 import psutil
 
 import logs
-from db import chunks, models
+from db import chunks, models, profiles
 from db.chunks import Claim
 from db.engine import create_engine, transaction
 from errors import ArtefactRefused, Fenced, InvalidPackage, Unavailable
+from monitoring import alerting
+from monitoring.audit import run_one
 from registry.store import ArtefactStore
 from settings import Settings
 from worker import host, registration, scoring
@@ -107,8 +109,21 @@ class Child:
                 metrics=examined.metrics,
                 lineage=examined.lineage,
             )
+            profiles.put_reference(connection, version.id, examined.reference)
         _log.info("registered", model=version.model, version=version.version, digest=version.digest)
         return f"{name}: registered"
+
+    def audit(self) -> str:
+        """Run the audits that are due, one after the other, for as long as a permit is good for."""
+        deadline = time.monotonic() + self.settings.drain_seconds
+        done: list[str] = []
+        while time.monotonic() < deadline:
+            found = run_one(self.engine, self.store, Path(self.settings.data_dir) / "cache")
+            if found is None:
+                break
+            done.append(found)
+        alerting.deliver(self.engine, self.settings)
+        return "; ".join(done) or "no audit is due"
 
     def _claim(self, lane: str, *, suspects: bool) -> list[Claim]:
         count = self.settings.singles_per_claim if lane == "interactive" and not suspects else 1

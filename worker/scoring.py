@@ -125,9 +125,7 @@ def _profile(parsed: Parsed, scored: Scored, loaded: Loaded) -> Profile | None:
     """Of all rows of the call; None for a version that has no reference profile."""
     if loaded.schema is None:
         return None
-    return profile_of(
-        loaded.schema, parsed.features, Scores(scored.prediction, scored.probabilities), scored.errors
-    )
+    return profile_of(loaded.schema, parsed.features, Scores(scored.prediction, scored.probabilities), scored.errors)
 
 
 def _counted(outcomes: Sequence[Outcome], profile: Profile | None, loaded: Loaded) -> list[ChunkProfile]:

@@ -1,0 +1,179 @@
+"""One audit from its request to its result: what was stored is brought up to date, judged, kept, and moves alerts.
+
+Runs in a worker. Whatever goes wrong is the run's error; an audit that was killed is run again by another worker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+import logs
+from db import audits, labels, models, profiles
+from db.audits import Policy
+from db.engine import transaction
+from db.profiles import Reference
+from errors import Conflict
+from monitoring.accuracy import judged
+from monitoring.alerting import observe
+from monitoring.counting import count_dirty_days
+from monitoring.drift import drift
+from monitoring.estimate import Calibration, estimated
+from monitoring.observations import accuracy_observations, drift_observations
+from monitoring.outcomes import from_json, merge as merge_outcomes
+from monitoring.profile import Profile, merge
+from monitoring.rollup import roll_up
+from monitoring.schema import ProfileSchema
+from registry.signature import Output, Signature
+from registry.store import ArtefactStore
+
+_log = logs.get(__name__)
+
+# A window with fewer rows than a verdict needs reaches back for more, but not for ever.
+_ENOUGH_ROWS = 500
+_LONGEST = timedelta(days=31)
+# Labels of an older window have mostly come: what is still missing will hardly change the verdict.
+_OLD_ENOUGH = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The document of an audit, its results one by one, and what the alerts are to hear of it."""
+
+    document: dict[str, Any]
+    results: list[dict[str, Any]]
+    observations: list[Any]
+
+
+def run_one(engine: Engine, store: ArtefactStore, cache: Path) -> str | None:
+    """Run an audit that is due; returns what was found, or None when none is due."""
+    with transaction(engine) as connection:
+        run = audits.claim(connection)
+    if run is None:
+        return None
+    name = f"{run.kind} of version {run.version_id} from {run.window_start:%Y-%m-%d %H:%M} to {run.window_end:%Y-%m-%d %H:%M}"
+    try:
+        found = _run(engine, store, cache, run)
+    except Conflict as exc:
+        with transaction(engine) as connection:
+            audits.fail(connection, run.id, str(exc))
+        _log.warning("audit_failed", audit=str(run.id), kind=run.kind, reason=str(exc))
+        return f"{name}: failed"
+    with transaction(engine) as connection:
+        if audits.complete(connection, run, document=found.document, results=found.results) and run.alerting:
+            observe(connection, run, found.observations)
+    _log.info("audited", audit=str(run.id), kind=run.kind, version=run.version_id, status=found.document["status"])
+    return f"{name}: {found.document['status']}"
+
+
+def _run(engine: Engine, store: ArtefactStore, cache: Path, run: Any) -> Found:
+    roll_up(engine)
+    with transaction(engine) as connection:
+        version = models.by_id(connection, run.version_id)
+        reference = profiles.reference(connection, run.version_id)
+        policy = audits.policy(connection, run.model_id)
+    if reference is None or version.signature is None:
+        raise Conflict(
+            f"version {version.version} of {version.model} has no reference profile; register the version again"
+        )
+    output = Signature.model_validate(version.signature).output
+    assert output is not None, "only an examined version is registered"
+    base = {
+        "model": version.model,
+        "model_version": version.version,
+        "window": {"start": _text(run.window_start), "end": _text(run.window_end)},
+    }
+    if run.kind == "drift":
+        return _drift(engine, run, reference, base)
+    if run.kind == "domain":
+        from monitoring.domain import classify  # noqa: PLC0415 - fits a model, which the others do without
+
+        document, results = classify(engine, store, cache, version, run.window_start, run.window_end)
+        return Found(base | document, results, drift_observations(results, run.window_start))
+    return _accuracy(engine, run, reference, policy, output, base)
+
+
+def _drift(engine: Engine, run: Any, reference: Reference, base: dict[str, Any]) -> Found:
+    schema = ProfileSchema.model_validate(reference.schema)
+    start, current = _window(engine, run, reference, schema)
+    found = drift(schema, Profile.from_bytes(schema, reference.profile), current)
+    columns = [column.model_dump(mode="json") for column in found.columns]
+    document = base | {
+        "window": {"start": _text(start), "end": _text(run.window_end)},
+        "rows": current.rows,
+        "status": found.status,
+        "audited_at": _now(engine),
+        "columns": columns,
+    }
+    return Found(document, columns, drift_observations(found.columns, run.window_start))
+
+
+def _window(engine: Engine, run: Any, reference: Reference, schema: ProfileSchema) -> tuple[datetime, Profile]:
+    """What was scored in the window; one with too few rows begins earlier, twice as long each time."""
+    start, end = run.window_start, run.window_end
+    while True:
+        with transaction(engine) as connection:
+            found = profiles.between(connection, run.version_id, reference.schema_digest, start, end)
+        current = merge([Profile.from_bytes(schema, item) for item in found]) if found else Profile.empty(schema)
+        longer = end - 2 * (end - start)
+        if current.rows >= _ENOUGH_ROWS or end - longer > _LONGEST:
+            return start, current
+        start = longer
+
+
+def _accuracy(
+    engine: Engine, run: Any, reference: Reference, policy: Policy, output: Output, base: dict[str, Any]
+) -> Found:
+    count_dirty_days(engine, run.model_id, run.version_id, output, policy)
+    with transaction(engine) as connection:
+        days = labels.counted(connection, run.version_id, run.window_start, run.window_end)
+        scored = labels.scored_between(connection, run.version_id, run.window_start, run.window_end)
+        now: datetime = audits.now(connection)
+    outcomes = merge_outcomes([from_json(day.outcomes) for day in days]) if days else None
+    expected = None if reference.outcomes is None else from_json(reference.outcomes)
+    verdict = judged(
+        output,
+        outcomes,
+        scored=max(scored, 0 if outcomes is None else outcomes.labelled),
+        reference=expected,
+        tolerance=policy.tolerance,
+        old_enough=now - run.window_end > _OLD_ENOUGH,
+    )
+    document = base | verdict | {"audited_at": now.isoformat(), "estimated": _estimated(engine, run, reference)}
+    return Found(document, _as_results(document), accuracy_observations(document, policy.tolerance, run.window_start))
+
+
+def _estimated(engine: Engine, run: Any, reference: Reference) -> dict[str, Any]:
+    """What the scores of the window say before labels come; empty where they cannot."""
+    if reference.calibration is None:
+        return {}
+    schema = ProfileSchema.model_validate(reference.schema)
+    with transaction(engine) as connection:
+        found = profiles.between(connection, run.version_id, reference.schema_digest, run.window_start, run.window_end)
+    if not found:
+        return {}
+    histogram = merge([Profile.from_bytes(schema, item) for item in found]).score_histogram
+    if histogram is None:
+        return {}
+    calibration = Calibration.model_validate(reference.calibration)
+    return {name: metric.to_json() for name, metric in estimated(calibration, histogram).items()}
+
+
+def _as_results(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "statistic": "value", "value": metric["value"], "status": document["status"]}
+        for name, metric in document["metrics"].items()
+    ]
+
+
+def _now(engine: Engine) -> str:
+    with transaction(engine) as connection:
+        return audits.now(connection).isoformat()
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
