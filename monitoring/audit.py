@@ -18,14 +18,15 @@ from db.audits import Policy
 from db.engine import transaction
 from db.profiles import Reference
 from errors import Conflict
-from monitoring.accuracy import judged
+from monitoring.accuracy import judged, metrics
 from monitoring.alerting import observe
 from monitoring.counting import count_dirty_days
 from monitoring.drift import drift
-from monitoring.estimate import Calibration, estimated
+from monitoring.estimate import Calibration, agrees, estimated
 from monitoring.observations import accuracy_observations, drift_observations
-from monitoring.outcomes import from_json, merge as merge_outcomes
-from monitoring.profile import Profile, merge
+from monitoring.outcomes import from_json, outcomes_of
+from monitoring.outcomes import merge as merge_outcomes
+from monitoring.profile import Profile, from_bytes, merge, score_histogram
 from monitoring.rollup import roll_up
 from monitoring.schema import ProfileSchema
 from registry.signature import Output, Signature
@@ -100,7 +101,7 @@ def _run(engine: Engine, store: ArtefactStore, cache: Path, run: Any) -> Found:
 def _drift(engine: Engine, run: Any, reference: Reference, base: dict[str, Any]) -> Found:
     schema = ProfileSchema.model_validate(reference.schema)
     start, current = _window(engine, run, reference, schema)
-    found = drift(schema, Profile.from_bytes(schema, reference.profile), current)
+    found = drift(schema, from_bytes(schema, reference.profile), current)
     columns = [column.model_dump(mode="json") for column in found.columns]
     document = base | {
         "window": {"start": _text(start), "end": _text(run.window_end)},
@@ -115,10 +116,11 @@ def _drift(engine: Engine, run: Any, reference: Reference, base: dict[str, Any])
 def _window(engine: Engine, run: Any, reference: Reference, schema: ProfileSchema) -> tuple[datetime, Profile]:
     """What was scored in the window; one with too few rows begins earlier, twice as long each time."""
     start, end = run.window_start, run.window_end
+    nothing = empty(schema).to_bytes()
     while True:
         with transaction(engine) as connection:
             found = profiles.between(connection, run.version_id, reference.schema_digest, start, end)
-        current = merge([Profile.from_bytes(schema, item) for item in found]) if found else Profile.empty(schema)
+        current = merge(from_bytes(schema, item) for item in [*found, nothing])
         longer = end - 2 * (end - start)
         if current.rows >= _ENOUGH_ROWS or end - longer > _LONGEST:
             return start, current
@@ -133,34 +135,38 @@ def _accuracy(
         days = labels.counted(connection, run.version_id, run.window_start, run.window_end)
         scored = labels.scored_between(connection, run.version_id, run.window_start, run.window_end)
         now: datetime = audits.now(connection)
-    outcomes = merge_outcomes([from_json(day.outcomes) for day in days]) if days else None
-    expected = None if reference.outcomes is None else from_json(reference.outcomes)
+    outcomes = merge_outcomes([*(from_json(day.outcomes) for day in days), outcomes_of(output, [], None, None, [])])
+    expected = {} if reference.outcomes is None else metrics(from_json(reference.outcomes))
     verdict = judged(
-        output,
         outcomes,
-        scored=max(scored, 0 if outcomes is None else outcomes.labelled),
-        reference=expected,
+        max(scored, outcomes.labelled),
+        {name: metric.value for name, metric in expected.items()},
         tolerance=policy.tolerance,
         old_enough=now - run.window_end > _OLD_ENOUGH,
     )
-    document = base | verdict | {"audited_at": now.isoformat(), "estimated": _estimated(engine, run, reference)}
+    guess = _estimated(engine, run, reference)
+    shown = guess if agrees(guess, verdict.metrics) else {}
+    document = base | verdict.to_json() | {
+        "estimated": {name: metric.to_json() for name, metric in shown.items()},
+        "estimate_retired": bool(guess) and not shown,
+        "audited_at": _text(now),
+    }
     return Found(document, _as_results(document), accuracy_observations(document, policy.tolerance, run.window_start))
 
 
-def _estimated(engine: Engine, run: Any, reference: Reference) -> dict[str, Any]:
+def _estimated(engine: Engine, run: Any, reference: Reference) -> dict[str, Metric]:
     """What the scores of the window say before labels come; empty where they cannot."""
     if reference.calibration is None:
         return {}
     schema = ProfileSchema.model_validate(reference.schema)
     with transaction(engine) as connection:
-        found = profiles.between(connection, run.version_id, reference.schema_digest, run.window_start, run.window_end)
+        found = profiles.between(
+            connection, run.version_id, reference.schema_digest, run.window_start, run.window_end
+        )
     if not found:
         return {}
-    histogram = merge([Profile.from_bytes(schema, item) for item in found]).score_histogram
-    if histogram is None:
-        return {}
-    calibration = Calibration.model_validate(reference.calibration)
-    return {name: metric.to_json() for name, metric in estimated(calibration, histogram).items()}
+    histogram = score_histogram(merge(from_bytes(schema, item) for item in found))
+    return estimated(Calibration.from_json(reference.calibration), histogram)
 
 
 def _as_results(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -172,7 +178,7 @@ def _as_results(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _now(engine: Engine) -> str:
     with transaction(engine) as connection:
-        return audits.now(connection).isoformat()
+        return _text(audits.now(connection))
 
 
 def _text(moment: datetime) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 
 from db import labels, profiles
 from db.engine import transaction
-from monitoring.profile import Profile, merge
+from monitoring.profile import Profile, from_bytes, merge
 from monitoring.schema import ProfileSchema
 
 _BATCH = 2_000
@@ -92,7 +92,7 @@ def _merged(connection: Connection, version_id: int, digest: str, found: Sequenc
     if reference is None or reference.schema_digest != digest:
         return None
     schema = ProfileSchema.model_validate(reference.schema)
-    return merge([Profile.from_bytes(schema, item) for item in found])
+    return merge([from_bytes(schema, item) for item in found])
 
 
 def _mark_dirty(connection: Connection, rows: Sequence[sa.Row[Any]]) -> None:

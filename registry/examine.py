@@ -57,7 +57,7 @@ class Package(BaseModel):
     metrics: dict[str, float]
     fitted_with: dict[str, str]
     format: ArtefactFormat
-    sample: Sample = Field(exclude=True)
+    sample: Sample | None = Field(None, exclude=True)
 
 
 def examine(

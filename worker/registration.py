@@ -50,6 +50,7 @@ def examine_version(version: Version, store: ArtefactStore, cache: Path) -> Exam
         key=version.key_column,
         target=version.target_column,
     )
+    assert package.sample is not None, "it was examined just now"
     return Examined(
         signature=package.signature.model_dump(mode="json"),
         golden=[row.model_dump(mode="json") for row in package.golden],
