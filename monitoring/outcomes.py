@@ -17,30 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from monitoring.label_texts import UNLABELLED, Places, Texts, blank, number
+from monitoring.score_bins import SCORE_BINS, SCORE_EDGES, score_bin
 from registry.signature import Output
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
-SCORE_BINS = 200
-CALIBRATION_BINS = 20
 #: Labels of a regression beyond this are no measurements, and the fourth power of their error may overflow.
 _LARGEST_NUMBER = 1e60
 _DIFFERENT = "outcomes of a classification and of a regression do not merge"
-
-
-def _edges() -> Floats:
-    # Equal steps of arcsin(sqrt(p)), the scale on which proportions have one variance: the first bin is 6e-5 wide, those
-    # at 1/2 are 0.008. With 2 % positives the AUC is then right to 2e-6; 200 bins of equal width are wrong by 4e-3.
-    edges = np.sin(np.linspace(0, np.pi / 2, SCORE_BINS + 1)) ** 2
-    # Each bin of the calibration error is to be a union of these.
-    for edge in np.linspace(0, 1, CALIBRATION_BINS + 1):
-        edges[np.argmin(np.abs(edges - edge))] = edge
-    return edges
-
-
-#: (201,) edges of the score bins; a bin holds its lower edge, the last one also 1. 0.5 and each 0.05 are edges.
-SCORE_EDGES = _edges()
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,11 +226,6 @@ def _log_losses(probability_of_label: Floats) -> Floats:
     """-ln p, with p kept off 0 and 1 by the machine's precision as in scikit-learn."""
     precision = np.finfo(np.float64).eps
     return -np.log(np.clip(probability_of_label, precision, 1 - precision))
-
-
-def score_bin(scores: Floats, edges: Floats) -> Counts:
-    """(n,) the bin of each score among those between the edges (201,); what lies outside goes to the outer bins."""
-    return np.clip(np.searchsorted(edges, scores, side="right") - 1, 0, len(edges) - 2)
 
 
 def _moments(values: Floats) -> Floats:
