@@ -114,9 +114,9 @@ def events(connection: Connection, alert_id: UUID, limit: int = 200) -> Sequence
 
 
 def counts(connection: Connection) -> Sequence[sa.Row[Any]]:
-    """model, state, severity, count: for gauges."""
+    """model, state, severity, number: for gauges."""
     return connection.execute(
-        sa.select(model.c.name.label("model"), alert.c.state, alert.c.severity, sa.func.count().label("count"))
+        sa.select(model.c.name.label("model"), alert.c.state, alert.c.severity, sa.func.count().label("number"))
         .join(model, model.c.id == alert.c.model_id)
         .where(alert.c.state.in_(OPEN))
         .group_by(model.c.name, alert.c.state, alert.c.severity)

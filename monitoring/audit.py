@@ -20,13 +20,14 @@ from db.profiles import Reference
 from errors import Conflict
 from monitoring.accuracy import judged, metrics
 from monitoring.alerting import observe
-from monitoring.counting import count_dirty_days
+from monitoring.labelled import count_dirty_days, no_outcomes
 from monitoring.drift import drift
 from monitoring.estimate import Calibration, agrees, estimated
+from monitoring.intervals import Metric
 from monitoring.observations import accuracy_observations, drift_observations
-from monitoring.outcomes import from_json, outcomes_of
+from monitoring.outcomes import from_json
 from monitoring.outcomes import merge as merge_outcomes
-from monitoring.profile import Profile, from_bytes, merge, score_histogram
+from monitoring.profile import Profile, empty, from_bytes, merge, score_histogram
 from monitoring.rollup import roll_up
 from monitoring.schema import ProfileSchema
 from registry.signature import Output, Signature
@@ -93,9 +94,11 @@ def _run(engine: Engine, store: ArtefactStore, cache: Path, run: Any) -> Found:
     if run.kind == "domain":
         from monitoring.domain import classify  # noqa: PLC0415 - fits a model, which the others do without
 
-        document, results = classify(engine, store, cache, version, run.window_start, run.window_end)
-        return Found(base | document, results, drift_observations(results, run.window_start))
-    return _accuracy(engine, run, reference, policy, output, base)
+        document, results = classify(
+            engine, store, cache, version, start=run.window_start, end=run.window_end
+        )
+        return Found(base | document, document["columns"], drift_observations(results, run.window_start))
+    return _accuracy(engine, run, reference, policy, output=output, base=base)
 
 
 def _drift(engine: Engine, run: Any, reference: Reference, base: dict[str, Any]) -> Found:
@@ -128,14 +131,14 @@ def _window(engine: Engine, run: Any, reference: Reference, schema: ProfileSchem
 
 
 def _accuracy(
-    engine: Engine, run: Any, reference: Reference, policy: Policy, output: Output, base: dict[str, Any]
+    engine: Engine, run: Any, reference: Reference, policy: Policy, *, output: Output, base: dict[str, Any]
 ) -> Found:
     count_dirty_days(engine, run.model_id, run.version_id, output, policy)
     with transaction(engine) as connection:
         days = labels.counted(connection, run.version_id, run.window_start, run.window_end)
         scored = labels.scored_between(connection, run.version_id, run.window_start, run.window_end)
         now: datetime = audits.now(connection)
-    outcomes = merge_outcomes([*(from_json(day.outcomes) for day in days), outcomes_of(output, [], None, None, [])])
+    outcomes = merge_outcomes([no_outcomes(output), *(from_json(day.outcomes) for day in days)])
     expected = {} if reference.outcomes is None else metrics(from_json(reference.outcomes))
     verdict = judged(
         outcomes,
@@ -146,11 +149,15 @@ def _accuracy(
     )
     guess = _estimated(engine, run, reference)
     shown = guess if agrees(guess, verdict.metrics) else {}
-    document = base | verdict.to_json() | {
-        "estimated": {name: metric.to_json() for name, metric in shown.items()},
-        "estimate_retired": bool(guess) and not shown,
-        "audited_at": _text(now),
-    }
+    document = (
+        base
+        | verdict.to_json()
+        | {
+            "estimated": {name: metric.to_json() for name, metric in shown.items()},
+            "estimate_retired": bool(guess) and not shown,
+            "audited_at": _text(now),
+        }
+    )
     return Found(document, _as_results(document), accuracy_observations(document, policy.tolerance, run.window_start))
 
 
@@ -160,9 +167,7 @@ def _estimated(engine: Engine, run: Any, reference: Reference) -> dict[str, Metr
         return {}
     schema = ProfileSchema.model_validate(reference.schema)
     with transaction(engine) as connection:
-        found = profiles.between(
-            connection, run.version_id, reference.schema_digest, run.window_start, run.window_end
-        )
+        found = profiles.between(connection, run.version_id, reference.schema_digest, run.window_start, run.window_end)
     if not found:
         return {}
     histogram = score_histogram(merge(from_bytes(schema, item) for item in found))

@@ -128,7 +128,7 @@ def _audits(connection: Connection) -> Iterator[Metric]:
 
 
 def _alerts(connection: Connection) -> Iterator[Metric]:
-    counts = [([row.model, row.state, row.severity or "none"], row[3]) for row in alerts.counts(connection)]
+    counts = [([row.model, row.state, row.severity or "none"], row.number) for row in alerts.counts(connection)]
     yield _gauge("scorehouse_alerts", counts)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ class _Counter:
         self._size = 0
         self.scored = 0
         self.labelled = 0
-        self.total = _none(output)
+        self.total = no_outcomes(output)
 
     def write(self, block: bytes) -> None:
         self._parts.append(block)
@@ -111,24 +111,16 @@ class _Counter:
         return table.set_column(table.column_names.index("label"), "label", filled)
 
 
+def no_outcomes(output: Output) -> Outcomes:
+    """Of no rows at all."""
+    return outcomes_of(output, [], np.empty(0) if _has_probability(output) else None, None, [])
+
+
 def _outcomes(output: Output, known: Any) -> Outcomes:
-    probability = None
-    if known["probability"].null_count == 0:
-        probability = known["probability"].to_numpy()
-    return outcomes_of(
-        output,
-        known["prediction"].to_numpy(zero_copy_only=False) if False else known["prediction"].to_pylist(),
-        probability,
-        None,
-        known["label"].to_pylist(),
-    )
+    """Probabilities of more than two classes stay where they are: what needs them is not counted."""
+    probability = known["probability"].to_numpy() if _has_probability(output) else None
+    return outcomes_of(output, known["prediction"].to_pylist(), probability, None, known["label"].to_pylist())
 
 
-def _none(output: Output) -> Outcomes:
-    return outcomes_of(
-        output, [], np.empty(0) if output.positive is not None and output.has_probability else None, None, []
-    )
-
-
-def day_of(moment: datetime) -> date:
-    return moment.astimezone(UTC).date()
+def _has_probability(output: Output) -> bool:
+    return output.positive is not None and output.has_probability
