@@ -229,6 +229,14 @@ def merge(profiles: Iterable[Profile]) -> Profile:
     return Profile(schema, rows, errored, counts, faults, moments, unseen)
 
 
+def empty(schema: ProfileSchema) -> Profile:
+    """The profile of no rows."""
+    width = len(schema.columns)
+    bins = schema.slices[-1].stop if schema.slices else 0
+    moments = np.tile(np.array(NO_MOMENTS, np.float64), (width, 1))
+    return Profile(schema, 0, 0, np.zeros(bins, np.int64), np.zeros((width, 4), np.int64), moments, {})
+
+
 def from_bytes(schema: ProfileSchema, data: bytes) -> Profile:
     """The profile that `to_bytes` stored.
 
