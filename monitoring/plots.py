@@ -13,6 +13,8 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 480, 180
 LEFT, RIGHT, TOP, BOTTOM = 52, 84, 12, 24
+#: Height of a line of text.
+LINE = 12
 #: A scale that is as high as its highest value would have its line run along the border.
 _HEADROOM = 0.08
 
@@ -87,10 +89,12 @@ def history(identity: str, title: str, points: Sequence[Point], levels: Sequence
     elif band:
         # A single window has no width: its interval is a line.
         marks.append(_line(band[0][0], height(band[0][1]), band[0][0], height(band[0][2]), "interval"))
-    for level in levels:
+    label = float(HEIGHT)
+    for level in sorted(levels, key=lambda level: level.value):
         y = height(level.value)
+        label = min(y + 4, label - LINE)  # names of lines that are close to each other do not overlap
         marks.append(_line(LEFT, y, WIDTH - RIGHT, y, f"level {level.kind}"))
-        marks.append(_text(WIDTH - RIGHT + 4, y + 4, f"{level.kind} {level.value:.3g}", "start"))
+        marks.append(_text(WIDTH - RIGHT + 4, label, f"{level.kind} {level.value:.3g}", "start"))
     marks.append(
         Markup('<polyline class="values" points="{}"/>').format(_path((x, height(p.value)) for x, p in places))
     )

@@ -202,6 +202,14 @@ def test_the_history_is_drawn_to_scale_with_its_lines() -> None:
     assert lines(svg, "critical") == [y10]
 
 
+def test_the_names_of_lines_that_are_close_to_each_other_do_not_overlap() -> None:
+    column = result("x", 0.9, "critical", warn=0.01, critical=0.05)
+    (svg,) = Page(drift_report(drift([column]), [], {})).svgs
+    places = {one.text: float(one.attrib["y"]) for one in svg.iter("text")}
+    assert lines(svg, "warn")[0] - lines(svg, "critical")[0] < 8
+    assert places["warn 0.01"] - places["critical 0.05"] >= 11.9
+
+
 def test_a_window_that_stands_in_the_history_too_is_drawn_once() -> None:
     (svg,) = Page(drift_report(drift([result("x", 0.2, "critical")]), [drift([result("x", 0.1, "warn")])], {})).svgs
     assert [told.split(": ")[1] for _, _, told in circles(svg)] == ["0.2"]
