@@ -112,6 +112,10 @@ class _Reading:
                     self.rejections.append({"line": line, "detail": str(exc)})
 
     def _label(self, record: Any) -> NewLabel:
+        if not isinstance(record, dict):
+            raise InvalidInput(
+                f"a label is an object with `key` or `prediction_id`, and `label`; this is {record!r:.60}"
+            )
         try:
             given = _LABEL.validate_python(record)
         except ValidationError as exc:

@@ -32,7 +32,7 @@ BAD_TO_FIRE = 2
 #: A window is clear below this share of its warn threshold.
 CLEAR_BELOW = 0.8
 #: Checks that fire on one critical window: rows are unusable now, and no chance makes half a column null.
-IMMEDIATE = frozenset({"null_rate", "type_error_rate", "missing"})
+IMMEDIATE = frozenset({"null_rate_difference", "type_error_rate_difference", "missing"})
 STANDING = frozenset({"firing", "acknowledged", "suppressed"})
 
 

@@ -20,10 +20,10 @@ from db.profiles import Reference
 from errors import Conflict
 from monitoring.accuracy import judged, metrics
 from monitoring.alerting import observe
-from monitoring.labelled import count_dirty_days, no_outcomes
 from monitoring.drift import drift
 from monitoring.estimate import Calibration, agrees, estimated
 from monitoring.intervals import Metric
+from monitoring.labelled import count_dirty_days, no_outcomes
 from monitoring.observations import accuracy_observations, drift_observations
 from monitoring.outcomes import from_json
 from monitoring.outcomes import merge as merge_outcomes
@@ -94,9 +94,7 @@ def _run(engine: Engine, store: ArtefactStore, cache: Path, run: Any) -> Found:
     if run.kind == "domain":
         from monitoring.domain import classify  # noqa: PLC0415 - fits a model, which the others do without
 
-        document, results = classify(
-            engine, store, cache, version, start=run.window_start, end=run.window_end
-        )
+        document, results = classify(engine, store, cache, version, start=run.window_start, end=run.window_end)
         return Found(base | document, document["columns"], drift_observations(results, run.window_start))
     return _accuracy(engine, run, reference, policy, output=output, base=base)
 

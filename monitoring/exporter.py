@@ -15,12 +15,14 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection, Engine
 
 import logs
-from db import alerts, audits, gauges, models, profiles, workers
+from db import alerts, audits, gauges, models, periodic, profiles, workers
 from db.engine import transaction
 from errors import Unavailable
 from monitoring.metric_names import METRICS
 
 _log = logs.get(__name__)
+
+ROLL_UP = "rollup"  # as the metric and the periodic run are called
 
 _LANES = ("interactive", "bulk")
 _STATUS = {"ok": 0, "warn": 1, "critical": 2}
@@ -123,7 +125,8 @@ def _audits(connection: Connection) -> Iterator[Metric]:
     ):
         yield _gauge(name, [(labels, metric[part]) for labels, metric in known if metric[part] is not None])
     yield _gauge("scorehouse_label_coverage", [(labels, document["coverage"]) for labels, document in judged])
-    times = [([kind], at.timestamp()) for kind, at in audits.last_success(connection).items()]
+    ends = {**audits.last_success(connection), ROLL_UP: periodic.last_end(connection, ROLL_UP)}
+    times = [([kind], at.timestamp()) for kind, at in ends.items() if at is not None]
     yield _gauge("scorehouse_audit_last_success_timestamp_seconds", times)
 
 

@@ -9,6 +9,7 @@ import logs
 from db import audits, chunks, jobs, models, periodic, predictions, retention, workers
 from db.engine import transaction
 from monitoring import alerting, rollup
+from monitoring.exporter import ROLL_UP
 from permits import publish
 from settings import Settings
 from worker import host
@@ -53,6 +54,10 @@ def request_audits(engine: Engine) -> str:
 def roll_up(engine: Engine, settings: Settings) -> str:
     """Merge what finishes have counted, and tell people of alerts that nobody was told of."""
     count = rollup.roll_up(engine)
+    with transaction(engine) as connection:
+        slot = periodic.this_hour(connection)
+        periodic.begin(connection, ROLL_UP, slot)
+        periodic.end(connection, ROLL_UP, slot)
     told = alerting.deliver(engine, settings)
     return f"{count} entries rolled up, {told} alerts told of"
 

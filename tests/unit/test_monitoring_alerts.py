@@ -113,13 +113,13 @@ def test_windows_that_cannot_be_judged_hold_every_state(unjudged: str) -> None:
 def test_advisory_windows_never_fire_even_an_immediate_check() -> None:
     alert = AlertState()
     for number in range(10):
-        observation = Observation("advisory", 0.9, 0.01, 0.05, "null_rate", window(number))
+        observation = Observation("advisory", 0.9, 0.01, 0.05, "null_rate_difference", window(number))
         alert, transition = step(alert, observation, window(number + 1))
         assert transition is None
     assert alert.state == "ok"
 
 
-@pytest.mark.parametrize("check", ["null_rate", "type_error_rate", "missing"])
+@pytest.mark.parametrize("check", ["null_rate_difference", "type_error_rate_difference", "missing"])
 def test_rows_that_break_fire_at_once(check: str) -> None:
     alert, changes = run("cC", check=check)
     assert changes == ["", "firing"]
@@ -171,7 +171,9 @@ def test_windows_count_in_their_own_order_not_in_that_of_their_coming() -> None:
     assert [one.start for one in alert.recent] == [window(2), window(3), window(4)]
     assert (alert.state, transition) == ("pending", None)
     assert before.value == alert.value == VALUES["c"]  # the newest window's
-    old, transition = step(run("ccc", first=5, check="null_rate")[0], observed("C", 1, "null_rate"), window(9))
+    old, transition = step(
+        run("ccc", first=5, check="null_rate_difference")[0], observed("C", 1, "null_rate_difference"), window(9)
+    )
     assert (old.state, transition) == ("ok", None)
 
 
@@ -268,7 +270,7 @@ EVENTS = st.lists(
 )
 
 
-@given(EVENTS, st.sampled_from(["ks", "null_rate"]))
+@given(EVENTS, st.sampled_from(["ks", "null_rate_difference"]))
 @settings(max_examples=400, deadline=None)
 def test_never_fires_from_fewer_than_two_bad_windows_nor_resolves_from_fewer_than_three_clear_ones(
     events: list[tuple[str, int] | str], check: str
@@ -297,7 +299,7 @@ def test_never_fires_from_fewer_than_two_bad_windows_nor_resolves_from_fewer_tha
         if transition is None:
             assert alert.state == before
         elif transition.state == "firing" and before in ("ok", "pending", "resolved"):
-            immediate = check == "null_rate" and letter == "C"
+            immediate = check == "null_rate_difference" and letter == "C"
             assert immediate or sum(one in "wC" for one in held) >= 2
         elif transition.state == "resolved":
             assert held == ["c", "c", "c"]

@@ -55,7 +55,7 @@ def test_the_rule(results: list[Result], status: str) -> None:
 
 
 def test_a_column_that_warns_for_two_reasons_is_one_column() -> None:
-    twice = [Result("a", 0.15, "warn"), Result("a", 0.02, "warn", "null_rate", 0.01, 0.05)]
+    twice = [Result("a", 0.15, "warn"), Result("a", 0.02, "warn", "null_rate_difference", 0.01, 0.05)]
     assert dataset_observation([*twice, *columns(8)], START).status == "ok"
 
 
