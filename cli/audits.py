@@ -211,7 +211,7 @@ def write_drift(document: dict[str, Any]) -> None:
 
 def write_accuracy(document: dict[str, Any]) -> None:
     """An accuracy audit as a person reads it."""
-    reference, estimated = document["reference"], document["estimated"]
+    reference, estimated = document["reference"] or {}, document["estimated"]
     write_table(
         ("metric", "value", "low", "high", "reference", "estimated without labels"),
         [

@@ -82,7 +82,7 @@ class Staging:
 
     def store(self, tenant: str, model_id: int, version_ids: Sequence[int]) -> Counts:
         """Put them in, the newest of each target, and mark what they change as dirty."""
-        parameters = {"model_id": model_id, "tenant": tenant, "version_ids": list(version_ids)}
+        parameters = {"tenant": tenant, "version_ids": list(version_ids)}
         self._connection.execute(sa.text("ANALYZE incoming"))
         stored = self._connection.execute(statement("store_labels"), {"model_id": model_id}).one()
         self._find_keys(version_ids)

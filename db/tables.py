@@ -343,7 +343,6 @@ label = sa.Table(
     sa.Column("label", sa.Text, nullable=False),
     sa.Column("observed_at", sa.TIMESTAMP(timezone=True), nullable=False),
     _timestamp("received_at", default=True),
-    sa.Column("matched", sa.Boolean, nullable=False, server_default=sa.text("false")),
     sa.CheckConstraint(
         "(record_key IS NULL) = (job_id IS NOT NULL) AND (job_id IS NULL) = (row IS NULL)", name="one_target"
     ),

@@ -10,7 +10,8 @@ from monitoring.alerts import Observation
 from monitoring.dataset_alert import DriftResult, dataset_observation
 
 # Figures that a lower value makes worse, and those that a higher value does.
-_WATCHED = {"accuracy": 1, "f1": 1, "rmse": -1, "mae": -1}
+_WATCHED = {"accuracy": 1, "f1": 1, "roc_auc": 1, "rmse": -1, "mae": -1}
+_JUDGED = ("ok", "warn", "critical")
 
 
 def drift_observations(results: Sequence[DriftResult], window_start: datetime) -> list[Observation]:
@@ -28,10 +29,11 @@ def accuracy_observations(document: dict[str, Any], tolerance: float, window_sta
     """Of an accuracy audit: how far each figure is worse than the reference's, against the tolerance."""
     found = []
     for name, sign in _WATCHED.items():
-        metric, expected = document["metrics"].get(name), document["reference"].get(name)
+        metric, expected = document["metrics"].get(name), (document["reference"] or {}).get(name)
         if metric is None or expected is None or metric["value"] is None:
             continue
         allowed = tolerance if sign > 0 else tolerance * abs(expected)
         worse = max(0.0, sign * (expected - metric["value"]))
-        found.append(Observation(document["status"], worse, allowed, 2 * allowed, name, window_start, ""))
+        status = document["worse"].get(name, "ok") if document["status"] in _JUDGED else document["status"]
+        found.append(Observation(status, worse, allowed, 2 * allowed, name, window_start))
     return found

@@ -25,14 +25,5 @@ marked AS (
 ),
 targets AS (
     SELECT DISTINCT record_key, job_id, row FROM found
-),
-told AS (
-    UPDATE label AS l
-    SET matched = true
-    FROM targets AS t
-    WHERE l.model_id = :model_id
-      AND (l.record_key = t.record_key OR (l.job_id = t.job_id AND l.row = t.row))
-      AND NOT l.matched
-    RETURNING 1
 )
 SELECT (SELECT count(*) FROM targets) AS matched, (SELECT count(*) FROM marked) AS dirty

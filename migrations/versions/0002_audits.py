@@ -80,7 +80,6 @@ def upgrade() -> None:
     sa.Column('label', sa.Text(), nullable=False),
     _moment('observed_at', nullable=False),
     _moment('received_at', default=True),
-    sa.Column('matched', sa.Boolean(), server_default=sa.text('false'), nullable=False),
     sa.CheckConstraint('(record_key IS NULL) = (job_id IS NOT NULL) AND (job_id IS NULL) = (row IS NULL)', name=op.f('label_one_target_check')),
     sa.ForeignKeyConstraint(['model_id'], ['model.id'], name=op.f('label_model_id_fkey')),
     sa.PrimaryKeyConstraint('id', name=op.f('label_pkey'))
