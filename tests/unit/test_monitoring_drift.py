@@ -261,6 +261,14 @@ def test_unseen_values_are_named():
     assert found.details["low"] < found.value == 0.1 < found.details["high"]
 
 
+@pytest.mark.parametrize(("rows", "unseen", "status"), [(500, 9, "ok"), (500, 10, "warn"), (2000, 12, "ok")])
+def test_a_few_unseen_values_are_no_evidence(rows, unseen, status):
+    """Nine are too few, and twelve of 2,000 are above the threshold of 0.5 %, but not surely so."""
+    found = verdict("category", ["a", "b"] * 1000, ["a"] * (rows - unseen) + ["c"] * unseen, "unseen_share")
+    assert found.value > found.warn
+    assert (found.status, found.significant) == (status, status != "ok")
+
+
 def test_changes_are_told_by_category():
     details = verdict("category", words(ROWS, a=0.6, b=0.4), words(ROWS, a=0.3, b=0.7), "psi").details
     assert details["changes"] == pytest.approx({"a": -0.3, "b": 0.3})
