@@ -112,8 +112,7 @@ def _numeric(column: NumericColumn, reference: ColumnProfile, current: ColumnPro
     if not current.values:
         return _impossible("ks", thresholds.ks, "the window has no values")
     value = ks_distance(reference.bins, current.bins)
-    low, high = min(reference.minimum, current.minimum), max(reference.maximum, current.maximum)
-    area = wasserstein(reference.bins, current.bins, np.concatenate([[low], column.edge_array, [high]]))
+    area = wasserstein(reference.bins, current.bins, column.edge_array, current.mean - reference.mean)
     details = {
         "values": current.values,
         "reference_values": reference.values,
@@ -128,10 +127,11 @@ def _numeric(column: NumericColumn, reference: ColumnProfile, current: ColumnPro
     return Check("ks", thresholds.ks, value, p_value, current.values, details)
 
 
-def _quantiles(column: NumericColumn, found: ColumnProfile) -> dict[str, float]:
+def _quantiles(column: NumericColumn, found: ColumnProfile) -> dict[str, float | None]:
     inner = np.clip(column.edge_array, found.minimum, found.maximum)
     points = np.concatenate([[found.minimum], inner, [found.maximum]])
-    return dict(zip(QUANTILES, quantiles(found.bins, points, list(QUANTILES.values())), strict=True))
+    values = quantiles(found.bins, points, list(QUANTILES.values()))
+    return {name: _finite(value) for name, value in zip(QUANTILES, values, strict=True)}
 
 
 def _category(

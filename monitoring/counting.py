@@ -34,7 +34,7 @@ def numeric_bins(column: NumericColumn, values: Floats) -> tuple[Counts, Moments
         return np.zeros(column.bins, np.int64), NO_MOMENTS
     cuts = np.searchsorted(finite, column.edge_array, "left")
     counts = np.diff(cuts, prepend=0, append=len(finite)).astype(np.int64)
-    with np.errstate(over="ignore"):  # numbers of 1e200 have no square, and are still counted
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers of 1e200 have no square, and are still counted
         # Not a dot product: BLAS would wake its threads for it, which costs more than all the rest.
         differences = finite - column.center
         moments = float(differences.sum()), float(np.square(differences).sum()), float(finite[0]), float(finite[-1])

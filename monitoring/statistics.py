@@ -68,19 +68,30 @@ def jensen_shannon(reference: Counts, current: Counts) -> float:
     return math.sqrt(max(divergence, 0.0))
 
 
-def wasserstein(reference: Counts, current: Counts, points: Floats) -> float:
-    """The area between the two distribution functions, linear within bins.
+def wasserstein(reference: Counts, current: Counts, edges: Floats, mean_difference: float) -> float:
+    """The Wasserstein distance: the area between the two distribution functions, which are linear within bins.
+
+    Beyond the outer edges the functions are not known, but how much the means differ is. What of that the inner bins do
+    not explain is the area out there if it is on one side only, and a lower bound of it otherwise.
+
+    Args:
+        edges: between the bins (k - 1), at least one.
+        mean_difference: mean of `current` minus mean of `reference`.
+    """
+    gaps = (_cumulated(reference) - _cumulated(current))[1:-1]
+    with np.errstate(over="ignore", invalid="ignore"):  # edges of 1e308: the area is infinite then
+        widths = np.diff(edges) / 2.0
+        inside = float((widths * (np.abs(gaps[1:]) + np.abs(gaps[:-1]))).sum())
+        explained = float((widths * (gaps[1:] + gaps[:-1])).sum())
+    return inside + abs(mean_difference - explained)
+
+
+def quantiles(counts: Counts, points: Floats, shares: Sequence[float]) -> list[float]:
+    """Quantiles, linear within bins.
 
     Args:
         points: the ends of the bins (k + 1), those of the open ones too.
     """
-    gaps = np.abs(_cumulated(reference) - _cumulated(current))
-    with np.errstate(over="ignore", invalid="ignore"):  # ends of 1e308: the area is infinite then
-        return float((np.diff(points) * (gaps[1:] + gaps[:-1])).sum() / 2.0)
-
-
-def quantiles(counts: Counts, points: Floats, shares: Sequence[float]) -> list[float]:
-    """Quantiles, linear within bins; `points` as of `wasserstein`."""
     found: list[float] = np.interp(shares, _cumulated(counts), points).tolist()
     return found
 
