@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +19,6 @@ from scorehouse_client import Client
 
 # How much accuracy may fall below that of the reference.
 TOLERANCE = 0.03
-_SHOWN_COLUMNS = 3
 
 
 @dataclass(frozen=True)
@@ -60,32 +60,27 @@ def told(alert: dict[str, Any]) -> str:
 
 def table(found: Sequence[Audited]) -> Table:
     """The year as a person reads it."""
-    columns = (
-        "month",
-        "flights",
-        "late",
-        "drift",
-        "what drifts most",
-        "estimated",
-        "accuracy",
-        "status",
-        "accuracy alert",
-    )
-    shown = Table(*columns, title="2013, month by month")
+    shown = Table(title="2013, month by month", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("month", "late", "inputs", "drifts most", "estimated", "accuracy", "judged", "alert"):
+        shown.add_column(name, no_wrap=True)
     for each in found:
         metric = each.accuracy["metrics"]["accuracy"]
         shown.add_row(
             calendar.month_abbr[each.month.number],
-            f"{each.month.rows:,}",
             f"{each.month.late:.0%}",
             _status(each.drift["status"]),
-            ", ".join(drifting(each.drift)[:_SHOWN_COLUMNS]),
+            next(iter(drifting(each.drift)), ""),
             "" if each.estimate is None else f"{each.estimate:.1%}",
-            f"{metric['value']:.1%} ({metric['low']:.1%} to {metric['high']:.1%})",
-            _status(each.accuracy["status"]),
+            f"{metric['value']:.1%} ± {(metric['high'] - metric['low']) / 2:.1%}",
+            _status(judgement(each.accuracy)),
             "firing" if "accuracy" in each.firing else "",
         )
     return shown
+
+
+def judgement(document: dict[str, Any]) -> str:
+    """Of the accuracy alone: other figures of the audit may be worse."""
+    return str(document["worse"].get("accuracy", "ok"))
 
 
 def drifting(document: dict[str, Any]) -> list[str]:

@@ -205,7 +205,8 @@ class Tour:
             )
             _expect(bool(fired), "no alert of accuracy fired")
             _expect(not {4, 5, 11} & set(fired), f"the alert of accuracy fires in the months {fired}")
-            _expect(by_month[9].accuracy["status"] == "ok", "September is judged worse than it was")
+            _expect(replay.judgement(by_month[7].accuracy) == "warn", "July is judged better than it was")
+            _expect(replay.judgement(by_month[9].accuracy) == "ok", "September is judged worse than it was")
             _expect("temp" in replay.drifting(by_month[7].drift), "July is not warmer than the winter")
             self._scorehouse(["alerts", "list", "--model", MODEL])
             key = next(csv_rows(self._scored))[COLUMNS.key]
