@@ -13,7 +13,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from db.ids import uuid7
 from db.tables import audit_policy, audit_result, audit_run, model, model_alias, model_version
@@ -207,7 +207,7 @@ def latest_of_production(connection: Connection, kind: str) -> Sequence[sa.Row[A
     """The last audit of a kind of each version in production, for gauges."""
     return connection.execute(
         _runs()
-        .distinct(audit_run.c.version_id)
+        .ext(distinct_on(audit_run.c.version_id))
         .join(
             model_alias,
             sa.and_(model_alias.c.version_id == audit_run.c.version_id, model_alias.c.alias == "production"),
