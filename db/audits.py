@@ -192,12 +192,20 @@ def by_id(connection: Connection, tenant: str, run_id: UUID) -> sa.Row[Any]:
 
 
 def latest(
-    connection: Connection, model_id: int, kind: str, *, window: timedelta | None = None, limit: int = 1
+    connection: Connection,
+    model_id: int,
+    kind: str,
+    *,
+    window: timedelta | None = None,
+    until: datetime | None = None,
+    limit: int = 1,
 ) -> Sequence[sa.Row[Any]]:
-    """The last audits of a kind that are done, newest first; of windows of one length if given."""
+    """The last audits of a kind that are done, newest first; of windows of one length, and that end by a time, if given."""
     query = _runs().where(audit_run.c.model_id == model_id, audit_run.c.kind == kind, audit_run.c.state == "done")
     if window is not None:
         query = query.where(audit_run.c.window_end - audit_run.c.window_start == window)
+    if until is not None:
+        query = query.where(audit_run.c.window_end <= until)
     return connection.execute(
         query.order_by(audit_run.c.window_end.desc(), audit_run.c.finished_at.desc()).limit(limit)
     ).all()

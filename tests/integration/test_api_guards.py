@@ -41,6 +41,7 @@ ROUTES = {
     "GET /v1/alerts": "audits:read",
     "GET /v1/alerts/<uuid:id>": "audits:read",
     "GET /v1/audits/<uuid:id>": "audits:read",
+    "GET /v1/audits/<uuid:id>/report": "audits:read",
     "GET /v1/jobs": "jobs:read",
     "GET /v1/jobs/<uuid:id>": "jobs:read",
     "GET /v1/jobs/<uuid:id>/errors": "jobs:read",
