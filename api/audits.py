@@ -10,7 +10,7 @@ from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api import schemas
+from api import reports, schemas
 from api.auth import caller, scope
 from api.context import context
 from api.rendering import timestamp
@@ -22,17 +22,24 @@ from errors import NotFound
 blueprint = APIBlueprint("audits", __name__, url_prefix="/v1", abp_tags=[Tag(name="audits")])
 
 _HOURS = {"h": 1, "d": 24, "w": 168}
+# A report shows text of callers: nothing of it runs, loads, is sent anywhere, or is shown within another page.
+_REPORT_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+}
 _WINDOW = re.compile(r"(\d+)([hdw])")
 
 
-@blueprint.get("/models/<model>/drift", responses={200: schemas.Audit})
+@blueprint.get("/models/<model>/drift", responses={200: schemas.DriftDocument})
 @scope("audits:read")
 def drift(path: schemas.ModelPath, query: schemas.AuditQuery) -> Response:
     """The latest drift audit: each column of the inputs, and the prediction, against the reference."""
     return _latest(path.model, "drift", query.window)
 
 
-@blueprint.get("/models/<model>/accuracy", responses={200: schemas.Audit})
+@blueprint.get("/models/<model>/accuracy", responses={200: schemas.AccuracyDocument})
 @scope("audits:read")
 def accuracy(path: schemas.ModelPath, query: schemas.AuditQuery) -> Response:
     """The latest accuracy audit: what came true of the predictions, with intervals and coverage."""
@@ -45,7 +52,7 @@ def history(path: schemas.ModelPath, query: schemas.AuditHistoryQuery) -> Respon
     """The audits of a model that are done, newest window first."""
     with transaction(context().engine) as connection:
         row = models.get(connection, caller().tenant, path.model)
-        rows = audits.latest(connection, row.id, query.kind, limit=query.limit)
+        rows = audits.latest(connection, row.id, query.kind, window=_length(query.window), limit=query.limit)
     return jsonify({"audits": [_document(found) for found in rows]})
 
 
@@ -84,6 +91,14 @@ def show(path: schemas.AuditPath) -> Response:
     return jsonify(_document(row))
 
 
+@blueprint.get("/audits/<uuid:id>/report", responses=schemas.stream("text/html"))
+@scope("audits:read")
+def report(path: schemas.AuditPath) -> Response:
+    """Read an audit as a page of HTML that needs nothing else; 409 until it is done."""
+    page = reports.page(context().engine, caller().tenant, path.id)
+    return Response(page, mimetype="text/html", headers=_REPORT_HEADERS)
+
+
 @blueprint.get("/models/<model>/audit-policy", responses={200: schemas.AuditPolicy})
 @scope("audits:read")
 def policy(path: schemas.ModelPath) -> Response:
@@ -110,10 +125,14 @@ def length_of(window: str) -> timedelta:
     return timedelta(hours=int(found[1]) * _HOURS[found[2]])
 
 
+def _length(window: str | None) -> timedelta | None:
+    return None if window is None else length_of(window)
+
+
 def _latest(name: str, kind: str, window: str | None) -> Response:
     with transaction(context().engine) as connection:
         model = models.get(connection, caller().tenant, name)
-        rows = audits.latest(connection, model.id, kind, window=None if window is None else length_of(window))
+        rows = audits.latest(connection, model.id, kind, window=_length(window))
     if not rows:
         of_window = "" if window is None else f" of a window of {window}"
         raise NotFound(
@@ -136,4 +155,5 @@ def _document(row: Any) -> dict[str, Any]:
         "finished_at": timestamp(row.finished_at),
         "error": row.error,
         "document": row.document if row.state == "done" else None,
+        "links": {"self": f"/v1/audits/{row.id}", "report": f"/v1/audits/{row.id}/report"},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -22,6 +23,12 @@ def storable(text: str) -> str:
     if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
         raise ValueError("holds a NUL or a lone surrogate, which is no text; remove it")
     return text
+
+
+def stream(*kinds: str) -> dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]:
+    """What the OpenAPI document says of an answer that is no JSON: its content types."""
+    schema = {"schema": {"type": "string", "format": "binary"}}
+    return {"200": {"description": "A stream", "content": dict.fromkeys(kinds, schema)}}
 
 
 Name = Annotated[str, Field(pattern=MODEL_NAME, description="letters, digits, `_.-`, at most 63")]
@@ -347,6 +354,70 @@ class AuditPath(BaseModel):
     id: UUID
 
 
+AuditStatus = Literal["ok", "warn", "critical", "advisory", "insufficient_data", "provisional"]
+
+
+class _AuditDocument(BaseModel):
+    model: str
+    model_version: str
+    window: dict[str, datetime]
+    status: AuditStatus
+    audited_at: datetime
+
+
+class ColumnDrift(BaseModel):
+    name: str = Field(description="of the column; `prediction` and `probability` are those of the model")
+    type: str
+    statistic: str
+    value: float | None
+    warn: float
+    critical: float
+    p_value: float | None
+    significant: bool
+    status: AuditStatus
+    details: dict[str, Any]
+
+
+class DriftDocument(_AuditDocument):
+    """What a drift audit found."""
+
+    rows: int
+    columns: list[ColumnDrift]
+
+
+class MetricValue(BaseModel):
+    value: float
+    low: float = Field(description="of the 95 % interval")
+    high: float
+
+
+class VersionAccuracy(BaseModel):
+    version: str
+    scored: int
+    labelled: int
+    metrics: dict[str, float]
+
+
+class AccuracyDocument(_AuditDocument):
+    """What an accuracy audit found."""
+
+    scored: int
+    labelled: int
+    unknown: int = Field(description="labels of a class that the model does not have, or that are no number")
+    coverage: float
+    metrics: dict[str, MetricValue]
+    estimated: dict[str, MetricValue] = Field(description="from the scores alone")
+    estimate_retired: bool = Field(description="the labels disagree with the estimate")
+    reference: dict[str, float]
+    worse: dict[str, Literal["warn", "critical"]] = Field(description="metrics that are worse than the reference")
+    by_version: list[VersionAccuracy] = Field(description="each version of the model with labels in the window")
+
+
+class AuditLinks(BaseModel):
+    self: str
+    report: str = Field(description="a page of HTML, once the audit is done")
+
+
 class Audit(BaseModel):
     id: UUID
     kind: str
@@ -359,10 +430,12 @@ class Audit(BaseModel):
     finished_at: datetime | None
     error: str | None
     document: dict[str, Any] | None = Field(description="the result, as GET …/drift and …/accuracy give it")
+    links: AuditLinks
 
 
 class AuditHistoryQuery(BaseModel):
     kind: Literal["drift", "accuracy", "domain"] = "drift"
+    window: Window | None = Field(None, description="only those of windows of this length")
     limit: int = Field(50, ge=1, le=500)
 
 

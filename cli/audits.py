@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cli.connection import Json, Url, connect
-from cli.options import as_of_text
+from cli.options import as_of_text, destination_of
 from cli.terminal import say, write_fields, write_json, write_table
+from errors import NotFound
 
 if TYPE_CHECKING:
     from scorehouse_client.audits import AuditKind
@@ -24,6 +26,8 @@ Failing = Annotated[
     Literal["warn", "critical", "never"], typer.Option("--fail-on", help="Status from which the command exits 1.")
 ]
 
+Kind = Annotated[Literal["drift", "accuracy", "domain"], typer.Option(help="Of which kind.")]
+
 SEVERITY = {"warn": 1, "critical": 2}
 STYLES = {"ok": "green", "warn": "yellow", "critical": "bold red"}
 
@@ -35,6 +39,7 @@ def register(app: typer.Typer) -> None:
         ("accuracy", accuracy),
         ("domain", domain),
         ("list", list_audits),
+        ("report", report),
         ("schedule", schedule),
     ):
         audit.command(name)(command)
@@ -86,7 +91,7 @@ def domain(  # noqa: PLR0917  # each is an option of the command
 
 def list_audits(
     model: Name,
-    kind: Annotated[Literal["drift", "accuracy", "domain"], typer.Option(help="Of which kind.")] = "drift",
+    kind: Kind = "drift",
     limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
     as_json: Json = False,
     url: Url = None,
@@ -104,6 +109,36 @@ def list_audits(
             for each in found
         ],
     )
+
+
+def report(
+    model: Name,
+    kind: Kind = "drift",
+    window: Annotated[
+        str | None, typer.Option("--window", help="The last one of this length.  [of any]", show_default=False)
+    ] = None,
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="File to write; - for standard output.")
+    ] = "report.html",
+    url: Url = None,
+) -> None:
+    """Write the last audit as a page of HTML that needs nothing else: columns, distributions, history."""
+    from scorehouse_client.destination import check, opened  # noqa: PLC0415  # see cli.connection
+
+    destination = destination_of(output, None)
+    check(destination)
+    with connect(url) as client:
+        found = client.audits(model, kind, 1, window)
+        if not found:
+            of_window = "" if window is None else f" --window {window}"
+            raise NotFound(
+                f"there is no such audit of model {model!r} yet; ask for one: `scorehouse audit {kind} {model}{of_window}`"
+            )
+        page = client.audit_report(found[0]["id"])
+    with opened(destination) as (file, _):
+        file.write(page)
+    where = "standard output" if output == "-" else Path(output).resolve()
+    say(f"The {kind} report of {_window_of(found[0])} is in {where}.")
 
 
 def schedule(  # noqa: PLR0917  # each is an option of the command
@@ -226,16 +261,32 @@ def write_accuracy(document: dict[str, Any]) -> None:
             for name, metric in document["metrics"].items()
         ],
     )
+    if len(document["by_version"]) > 1:
+        _write_versions(document["by_version"])
     _say_status(document, f"{document['labelled']:,} of {document['scored']:,} predictions labelled")
 
 
+def _write_versions(versions: list[dict[str, Any]]) -> None:
+    names = list(dict.fromkeys(name for each in versions for name in each["metrics"]))
+    write_table(
+        ("version", "scored", "labelled", *names),
+        [
+            (each["version"], each["scored"], each["labelled"], *(_number(each["metrics"].get(name)) for name in names))
+            for each in versions
+        ],
+    )
+
+
 def _say_status(document: dict[str, Any], detail: str) -> None:
-    window = document["window"]
     say(
-        f"{document['model']} {document['model_version']}, {window['start'][:16]} to {window['end'][:16]}: "
-        f"{document['status'].replace('_', ' ')} ({detail})",
+        f"{_window_of(document)}: {document['status'].replace('_', ' ')} ({detail})",
         style=STYLES.get(document["status"], ""),
     )
+
+
+def _window_of(document: dict[str, Any]) -> str:
+    window = document["window"]
+    return f"{document['model']} {document['model_version']}, {window['start'][:16]} to {window['end'][:16]}"
 
 
 def _conclude(document: dict[str, Any], fail_on: str) -> None:

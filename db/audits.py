@@ -13,7 +13,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from db.ids import uuid7
 from db.tables import audit_policy, audit_result, audit_run, model, model_alias, model_version
@@ -192,12 +192,20 @@ def by_id(connection: Connection, tenant: str, run_id: UUID) -> sa.Row[Any]:
 
 
 def latest(
-    connection: Connection, model_id: int, kind: str, *, window: timedelta | None = None, limit: int = 1
+    connection: Connection,
+    model_id: int,
+    kind: str,
+    *,
+    window: timedelta | None = None,
+    until: datetime | None = None,
+    limit: int = 1,
 ) -> Sequence[sa.Row[Any]]:
-    """The last audits of a kind that are done, newest first; of windows of one length if given."""
+    """The last audits of a kind that are done, newest first; of windows of one length, and that end by a time, if given."""
     query = _runs().where(audit_run.c.model_id == model_id, audit_run.c.kind == kind, audit_run.c.state == "done")
     if window is not None:
         query = query.where(audit_run.c.window_end - audit_run.c.window_start == window)
+    if until is not None:
+        query = query.where(audit_run.c.window_end <= until)
     return connection.execute(
         query.order_by(audit_run.c.window_end.desc(), audit_run.c.finished_at.desc()).limit(limit)
     ).all()
@@ -207,7 +215,7 @@ def latest_of_production(connection: Connection, kind: str) -> Sequence[sa.Row[A
     """The last audit of a kind of each version in production, for gauges."""
     return connection.execute(
         _runs()
-        .distinct(audit_run.c.version_id)
+        .ext(distinct_on(audit_run.c.version_id))
         .join(
             model_alias,
             sa.and_(model_alias.c.version_id == audit_run.c.version_id, model_alias.c.alias == "production"),

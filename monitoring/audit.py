@@ -25,12 +25,12 @@ from monitoring.estimate import Calibration, agrees, estimated
 from monitoring.intervals import Metric
 from monitoring.labelled import count_dirty_days, no_outcomes
 from monitoring.observations import accuracy_observations, drift_observations
-from monitoring.outcomes import from_json
+from monitoring.outcomes import Outcomes, from_json
 from monitoring.outcomes import merge as merge_outcomes
 from monitoring.profile import Profile, empty, from_bytes, merge, score_histogram
 from monitoring.rollup import roll_up
 from monitoring.schema import ProfileSchema
-from registry.signature import Output, Signature
+from registry.signature import Signature
 from registry.store import ArtefactStore
 
 _log = logs.get(__name__)
@@ -40,6 +40,8 @@ _ENOUGH_ROWS = 500
 _LONGEST = timedelta(days=31)
 # Labels of an older window have mostly come: what is still missing will hardly change the verdict.
 _OLD_ENOUGH = timedelta(days=30)
+# By these the versions of a model are compared with each other.
+_COMPARED = ("accuracy", "f1", "rmse", "mae")
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,6 @@ def _run(engine: Engine, store: ArtefactStore, cache: Path, run: Any) -> Found:
         raise Conflict(
             f"version {version.version} of {version.model} has no reference profile; register the version again"
         )
-    output = Signature.model_validate(version.signature).output
-    assert output is not None, "only an examined version is registered"
     base = {
         "model": version.model,
         "model_version": version.version,
@@ -96,7 +96,7 @@ def _run(engine: Engine, store: ArtefactStore, cache: Path, run: Any) -> Found:
 
         document, results = classify(engine, store, cache, version, start=run.window_start, end=run.window_end)
         return Found(base | document, document["columns"], drift_observations(results, run.window_start))
-    return _accuracy(engine, run, reference, policy, output=output, base=base)
+    return _accuracy(engine, run, reference, policy, base)
 
 
 def _drift(engine: Engine, run: Any, reference: Reference, base: dict[str, Any]) -> Found:
@@ -128,19 +128,16 @@ def _window(engine: Engine, run: Any, reference: Reference, schema: ProfileSchem
         start = longer
 
 
-def _accuracy(
-    engine: Engine, run: Any, reference: Reference, policy: Policy, *, output: Output, base: dict[str, Any]
-) -> Found:
-    count_dirty_days(engine, run.model_id, run.version_id, output, policy)
+def _accuracy(engine: Engine, run: Any, reference: Reference, policy: Policy, base: dict[str, Any]) -> Found:
     with transaction(engine) as connection:
-        days = labels.counted(connection, run.version_id, run.window_start, run.window_end)
-        scored = labels.scored_between(connection, run.version_id, run.window_start, run.window_end)
+        versions = [row for row in models.versions(connection, run.model_id) if row.signature is not None]
         now: datetime = audits.now(connection)
-    outcomes = merge_outcomes([no_outcomes(output), *(from_json(day.outcomes) for day in days)])
+    counted = {row.id: _counted(engine, run, row, policy) for row in versions}
+    outcomes, scored = counted[run.version_id]
     expected = {} if reference.outcomes is None else metrics(from_json(reference.outcomes))
     verdict = judged(
         outcomes,
-        max(scored, outcomes.labelled),
+        scored,
         {name: metric.value for name, metric in expected.items()},
         tolerance=policy.tolerance,
         old_enough=now - run.window_end > _OLD_ENOUGH,
@@ -153,10 +150,35 @@ def _accuracy(
         | {
             "estimated": {name: metric.to_json() for name, metric in shown.items()},
             "estimate_retired": bool(guess) and not shown,
+            "by_version": [
+                _of_version(row.version, *counted[row.id]) for row in versions if counted[row.id][0].labelled
+            ],
             "audited_at": _text(now),
         }
     )
     return Found(document, _as_results(document), accuracy_observations(document, policy.tolerance, run.window_start))
+
+
+def _counted(engine: Engine, run: Any, version: Any, policy: Policy) -> tuple[Outcomes, int]:
+    """The outcomes of one version's days in the window, and how many predictions it made."""
+    output = Signature.model_validate(version.signature).output
+    assert output is not None, "only an examined version is registered"
+    count_dirty_days(engine, run.model_id, version.id, output, policy)
+    with transaction(engine) as connection:
+        days = labels.counted(connection, version.id, run.window_start, run.window_end)
+        scored = labels.scored_between(connection, version.id, run.window_start, run.window_end)
+    outcomes = merge_outcomes([no_outcomes(output), *(from_json(day.outcomes) for day in days)])
+    return outcomes, max(scored, outcomes.labelled)
+
+
+def _of_version(version: str, outcomes: Outcomes, scored: int) -> dict[str, Any]:
+    found = metrics(outcomes)
+    return {
+        "version": version,
+        "scored": scored,
+        "labelled": outcomes.labelled,
+        "metrics": {name: found[name].value for name in _COMPARED if name in found},
+    }
 
 
 def _estimated(engine: Engine, run: Any, reference: Reference) -> dict[str, Metric]:

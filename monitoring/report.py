@@ -42,24 +42,27 @@ class Distribution:
     ordered: bool = True
 
 
-def drift_report(document: Document, history: Sequence[Document], distributions: Mapping[str, Distribution]) -> str:
+def drift_report(
+    document: Document, history: Sequence[Document], distributions: Mapping[str, Distribution], note: str = ""
+) -> str:
     """The page of a drift audit.
 
     Args:
-        history: documents of other windows, in any order.
+        history: documents of other windows, in any order; of two of one window the last counts.
         distributions: by column name; columns without one are shown without that plot.
+        note: a sentence for the reader, above all tables.
     """
     series = _statistics(_windows(document, history))
     sections = [
         {
-            "name": name,
+            "name": name or "(all columns together)",
             "results": results,
             "distribution": _distribution_plot(number, name, distributions.get(name)),
             "histories": [_statistic_history(f"h{number}-{turn}", one, series) for turn, one in enumerate(results)],
         }
         for number, (name, results) in enumerate(_by_column(document["columns"]).items())
     ]
-    return _render("drift.html", document=document, sections=sections)
+    return _render("drift.html", document=document, sections=sections, note=note)
 
 
 def accuracy_report(document: Document, history: Sequence[Document]) -> str:
@@ -96,9 +99,12 @@ def _render(template: str, **values: Any) -> str:
 
 
 def _windows(document: Document, history: Sequence[Document]) -> list[tuple[datetime, Document]]:
-    """Each window once, in order; of the document's own window the document."""
-    by_start = {datetime.fromisoformat(one["window"]["start"]): one for one in [*history, document]}
-    return sorted(by_start.items(), key=lambda one: one[0])
+    """Each window once, by its end; of the document's own window the document.
+
+    Ends tell windows apart where starts do not: one that had too few rows reached further back, to where another begins.
+    """
+    by_end = {datetime.fromisoformat(one["window"]["end"]): one for one in [*history, document]}
+    return sorted(by_end.items(), key=lambda one: one[0])
 
 
 def _by_column(results: Iterable[Document]) -> dict[str, list[Document]]:

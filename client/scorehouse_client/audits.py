@@ -101,11 +101,22 @@ class AuditCalls:
         )
         return found
 
-    def audits(self, model: str, kind: AuditKind, limit: int = 50) -> list[Document]:
-        """The audits that are done, newest window first."""
+    def audits(self, model: str, kind: AuditKind, limit: int = 50, window: str | None = None) -> list[Document]:
+        """The audits that are done, newest window first; of windows of one length (`24h`, `7d`) if given."""
         path = f"/v1/models/{quote(model, safe='')}/audits"
-        found: list[Document] = self._transport.json(Request("GET", path, {"kind": kind, "limit": limit}))["audits"]
+        query = {"kind": kind, "limit": limit, "window": window}
+        found: list[Document] = self._transport.json(Request("GET", path, query))["audits"]
         return found
+
+    def audit_report(self, audit_id: str) -> bytes:
+        """An audit as a page of HTML that needs nothing else.
+
+        Raises:
+            ScorehouseApiError: status 409 while it is not done.
+            ConnectionFailed
+        """
+        path = f"/v1/audits/{quote(audit_id, safe='')}/report"
+        return b"".join(self._transport.stream(Request("GET", path, stream=True)))
 
     def audit_policy(self, model: str) -> Document:
         """How the model is audited by schedule."""

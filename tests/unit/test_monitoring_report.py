@@ -262,3 +262,19 @@ def test_the_page_is_light_and_dark_and_lets_nothing_run() -> None:
         "http-equiv": "Content-Security-Policy",
         "content": "default-src 'none'; style-src 'unsafe-inline'",
     }
+
+
+def test_a_window_that_reached_further_back_hides_no_other() -> None:
+    """Two windows may begin at one time when one of them had too few rows."""
+    column = result("x", 0.2, "critical")
+    wide = drift([result("x", 0.1, "ok")], hour=10)
+    wide["window"] = {**window(10), "end": window(20)["end"]}
+    (svg,) = Page(drift_report(drift([column], hour=10), [wide], {})).svgs
+    assert [told.split(": ")[1] for _, _, told in circles(svg)] == ["0.2", "0.1"]
+
+
+def test_a_note_is_told_and_what_belongs_to_no_column_has_a_name() -> None:
+    page = Page(drift_report(drift([result("", 0.2, "warn", statistic="domain_auc")]), [], {}, note="Mind <this>."))
+    page.check()
+    assert "Mind <this>." in page.text
+    assert page.text.count("(all columns together)") == 2
