@@ -61,7 +61,7 @@ def told(alert: dict[str, Any]) -> str:
 def table(found: Sequence[Audited]) -> Table:
     """The year as a person reads it."""
     shown = Table(title="2013, month by month", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("month", "late", "inputs", "drifts most", "estimated", "accuracy", "judged", "alert"):
+    for name in ("month", "late", "inputs", "most", "expected", "accuracy", "judged", "alert"):
         shown.add_column(name, no_wrap=True)
     for each in found:
         metric = each.accuracy["metrics"]["accuracy"]
