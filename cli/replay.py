@@ -73,7 +73,7 @@ def table(found: Sequence[Audited]) -> Table:
             "" if each.estimate is None else f"{each.estimate:.1%}",
             f"{metric['value']:.1%} ± {(metric['high'] - metric['low']) / 2:.1%}",
             _status(judgement(each.accuracy)),
-            "firing" if "accuracy" in each.firing else "",
+            "fires" if "accuracy" in each.firing else "",
         )
     return shown
 
