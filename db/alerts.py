@@ -18,7 +18,14 @@ OPEN = ("pending", "firing", "acknowledged", "suppressed")
 
 
 def of_version(connection: Connection, version_id: int) -> dict[tuple[str, str], sa.Row[Any]]:
-    """The alerts of a version by (column, check), locked: audits of one version take turns."""
+    """The alerts of a version by (column, check), locked: audits of one version take turns.
+
+    The lock is the version's own, since an alert that is not there yet cannot be locked; a person who acknowledges one takes
+    that of the alert.
+    """
+    connection.execute(
+        sa.select(model_version.c.id).where(model_version.c.id == version_id).with_for_update(key_share=True)
+    )
     rows = connection.execute(
         sa.select(alert).where(alert.c.version_id == version_id).order_by(alert.c.id).with_for_update()
     ).all()
@@ -35,7 +42,10 @@ def put(
         .values(id=uuid7(), model_id=model_id, version_id=version_id, column_name=column, check=check, **values)
         .on_conflict_do_update(
             index_elements=[alert.c.version_id, alert.c.column_name, alert.c.check],
-            set_={**values, "changed_at": sa.func.now()},
+            set_={
+                **values,
+                "changed_at": sa.case((alert.c.state == machine["state"], alert.c.changed_at), else_=sa.func.now()),
+            },
         )
         .returning(alert.c.id)
     ).scalar_one()

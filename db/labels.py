@@ -9,20 +9,24 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import JSONB
 
 from db.engine import cursor_of
+from db.ids import lower_bound
 from db.sql import statement
-from db.tables import label, outcome_window, profile_window
+from db.tables import label, model_version, outcome_window
 from records.key_filter import probe
 
 # Up to this many keys are looked up one by one; for more, each block of the model is read once.
 _FEW_KEYS = 50
+
+_LOCK = 0x1ABE1  # of labels that are being stored, by model
 
 _STAGE = """
     CREATE TEMPORARY TABLE incoming (
@@ -82,6 +86,8 @@ class Staging:
 
     def store(self, tenant: str, model_id: int, version_ids: Sequence[int]) -> Counts:
         """Put them in, the newest of each target, and mark what they change as dirty."""
+        # Shared by uploads, see `awaited`; before any row is locked, so that nobody waits for us while we wait here.
+        self._connection.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(_LOCK, model_id)))
         parameters = {"tenant": tenant, "version_ids": list(version_ids)}
         self._connection.execute(sa.text("ANALYZE incoming"))
         stored = self._connection.execute(statement("store_labels"), {"model_id": model_id}).one()
@@ -123,7 +129,10 @@ def of_prediction(
         sa.select(label)
         .where(
             label.c.model_id == model_id,
-            sa.or_(sa.and_(label.c.job_id == job_id, label.c.row == row), label.c.record_key == record_key),
+            sa.or_(
+                sa.and_(label.c.job_id == job_id, label.c.row == row),
+                sa.and_(label.c.record_key.is_not(None), label.c.record_key == sa.literal(record_key, sa.Text)),
+            ),
         )
         .order_by(label.c.job_id.is_(None))
         .limit(1)
@@ -136,13 +145,20 @@ def mark_dirty(connection: Connection, days: Iterable[tuple[int, date]]) -> None
         connection.execute(statement("mark_dirty"), {"version_id": version_id, "day": day})
 
 
-def have_any(connection: Connection, version_ids: Sequence[int]) -> set[int]:
-    """Those of the versions whose model has a label."""
+def awaited(connection: Connection, version_ids: Sequence[int]) -> set[int]:
+    """Those of the versions whose model has a label, or is getting some.
+
+    Labels that are being stored cannot be seen here, and may not have seen the predictions that ask. Their lock tells of
+    them; where it is free we hold it until our transaction ends, and whoever stores labels then looks for predictions later.
+    """
     query = sa.text(
-        "SELECT v.id FROM model_version v WHERE v.id = ANY (CAST(:ids AS int[])) "
-        "AND EXISTS (SELECT 1 FROM label l WHERE l.model_id = v.model_id)"
+        "SELECT id FROM ("
+        " SELECT v.id, EXISTS (SELECT 1 FROM label l WHERE l.model_id = v.model_id) AS labelled,"
+        "  pg_try_advisory_xact_lock(:lock, v.model_id) AS free"
+        " FROM model_version v WHERE v.id = ANY (CAST(:ids AS int[])) OFFSET 0"
+        ") AS version WHERE labelled OR NOT free"
     )
-    return set(connection.execute(query, {"ids": list(version_ids)}).scalars())
+    return set(connection.execute(query, {"ids": list(version_ids), "lock": _LOCK}).scalars())
 
 
 def dirty_days(connection: Connection, version_id: int) -> list[date]:
@@ -155,50 +171,91 @@ def dirty_days(connection: Connection, version_id: int) -> list[date]:
     return list(connection.execute(query).scalars())
 
 
-def begin_count(connection: Connection, version_id: int, day: date) -> None:
-    """Clean the day before it is counted: what arrives from now on makes it dirty again."""
-    connection.execute(
-        sa.update(outcome_window)
-        .where(outcome_window.c.version_id == version_id, outcome_window.c.day == day)
-        .values(dirty=False)
-    )
+def mark_matured(connection: Connection, version_id: int, horizon_days: int) -> None:
+    """Have those days counted anew that were over `horizon_days` ago, where that was not done since."""
+    connection.execute(statement("mark_matured"), {"version_id": version_id, "horizon_days": horizon_days})
+
+
+def mark_all_dirty(connection: Connection, model_id: int) -> None:
+    """Have all days of a model counted anew: they were counted by another rule."""
+    versions = sa.select(model_version.c.id).where(model_version.c.model_id == model_id)
+    window = outcome_window.c
+    days = sa.select(window.version_id, window.day).where(window.version_id.in_(versions))
+    mark_dirty(connection, [(row.version_id, row.day) for row in connection.execute(days)])
+
+
+@dataclass(frozen=True, slots=True)
+class Marking:
+    """How a day was marked when a count of it began; `at` is the time by the database's clock."""
+
+    last: str
+    computed_at: datetime | None
+    at: datetime
+
+
+def begin_count(connection: Connection, version_id: int, day: date) -> Marking:
+    """To be called before the day is read, in the transaction that counts it."""
+    window = outcome_window.c
+    row = connection.execute(
+        sa.select(
+            # Each marking is an update, of a day that is dirty already too: the transaction that made it is its name.
+            sa.cast(sa.literal_column("xmin"), sa.Text).label("last"),
+            window.computed_at,
+            sa.func.now().label("at"),
+        ).where(window.version_id == version_id, window.day == day)
+    ).one()
+    return Marking(row.last, row.computed_at, row.at)
 
 
 def put_count(
-    connection: Connection, version_id: int, day: date, *, scored: int, labelled: int, outcomes: dict[str, object]
+    connection: Connection,
+    version_id: int,
+    day: date,
+    begun: Marking,
+    *,
+    scored: int,
+    labelled: int,
+    outcomes: dict[str, object],
 ) -> None:
+    """Store what was counted. The day stays dirty if it was marked since; a count that came later is not overwritten.
+
+    When there are fewer predictions than before, retention removed some, and the earlier count is kept.
+    """
+    window = outcome_window.c
+    found = {
+        "scored": sa.literal(scored, sa.BigInteger),
+        "labelled": sa.literal(labelled, sa.BigInteger),
+        "outcomes": sa.literal(outcomes, JSONB),
+    }
     connection.execute(
         sa.update(outcome_window)
-        .where(outcome_window.c.version_id == version_id, outcome_window.c.day == day)
-        .values(scored=scored, labelled=labelled, outcomes=outcomes, computed_at=sa.func.now())
+        .where(
+            window.version_id == version_id,
+            window.day == day,
+            window.computed_at.is_not_distinct_from(sa.literal(begun.computed_at, sa.TIMESTAMP(timezone=True))),
+        )
+        .values(
+            {name: sa.case((window.scored <= scored, value), else_=window[name]) for name, value in found.items()}
+            | {
+                "computed_at": begun.at,
+                "dirty": sa.cast(sa.literal_column("outcome_window.xmin"), sa.Text) != begun.last,
+            }
+        )
     )
 
 
-def counted(connection: Connection, version_id: int, start: datetime, end: datetime) -> Sequence[sa.Row[Any]]:
-    """The outcomes of the days that begin from `start`'s day up to `end`."""
+def counted(connection: Connection, version_id: int, start: date, end: date) -> Sequence[sa.Row[Any]]:
+    """The outcomes of the days from `start` up to `end`, without it."""
     return connection.execute(
         sa.select(outcome_window)
         .where(
             outcome_window.c.version_id == version_id,
-            outcome_window.c.day >= start.date(),
+            outcome_window.c.day >= start,
             outcome_window.c.day < end,
             outcome_window.c.outcomes.is_not(None),
         )
         .order_by(outcome_window.c.day)
     ).all()
-
-
-def scored_between(connection: Connection, version_id: int, start: datetime, end: datetime) -> int:
-    """Predictions of the rolled-up hours from `start` up to `end`."""
-    return int(
-        connection.execute(
-            sa.select(sa.func.coalesce(sa.func.sum(profile_window.c.rows), 0)).where(
-                profile_window.c.version_id == version_id,
-                profile_window.c.start >= start,
-                profile_window.c.start < end,
-            )
-        ).scalar_one()
-    )
 
 
 def export_labelled(
@@ -209,13 +266,13 @@ def export_labelled(
     The label is empty where there is none. `sink` is called with pieces of any size.
     """
     cursor = cursor_of(connection)
-    query = cursor.mogrify(
-        statement("labelled_predictions")
-        .text.replace(":model_id", "%(model_id)s")
-        .replace(":version_id", "%(version_id)s")
-        .replace(":day", "%(day)s"),
-        {"model_id": model_id, "version_id": version_id, "day": day},
-    ).decode()
+    # An id is of the API's clock, which may be ahead of the database's: a day more does no harm.
+    before = lower_bound(datetime.combine(day, time(), UTC) + timedelta(days=2))
+    parameters = {"model_id": model_id, "version_id": version_id, "day": day, "before": str(before)}
+    text = statement("labelled_predictions").text
+    for name in parameters:
+        text = text.replace(f":{name}", f"%({name})s")
+    query = cursor.mogrify(text, parameters).decode()
     cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv)", _Sink(sink))
 
 

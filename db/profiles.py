@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +32,9 @@ from db.tables import (
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
 _LOCK = 0x5C0F  # one roll-up at a time
+
+# Hours stay hours this long, so that an audit can begin at any of them; then they become days.
+_HOURLY = timedelta(days=8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,7 @@ def lock_roll_up(connection: Connection) -> bool:
 
 def take(connection: Connection, limit: int) -> Sequence[sa.Row[Any]]:
     """Remove the oldest rows of `chunk_profile` whose jobs are visible, and return them."""
-    invisible = sa.exists().where(job.c.id == chunk_profile.c.job_id, job.c.state == "receiving")
-    oldest = sa.select(chunk_profile.c.id).where(~invisible).order_by(chunk_profile.c.id).limit(limit)
+    oldest = sa.select(chunk_profile.c.id).where(_visible()).order_by(chunk_profile.c.id).limit(limit)
     return connection.execute(
         sa.delete(chunk_profile).where(chunk_profile.c.id.in_(oldest)).returning(chunk_profile)
     ).all()
@@ -212,26 +214,55 @@ def count_event(connection: Connection, name: str, by: int) -> None:
 def between(
     connection: Connection, version_id: int, schema_digest: str, start: datetime, end: datetime
 ) -> Sequence[bytes]:
-    """The profiles of a version from `start` up to `end`: whole hours, and what is not rolled up yet."""
+    """The profiles of a version from `start` up to `end`, rolled up or not; both as `whole` gives them."""
     rolled = sa.select(profile_window.c.profile).where(
         profile_window.c.version_id == version_id,
         profile_window.c.schema_digest == schema_digest,
         profile_window.c.start >= start,
         profile_window.c.start < end,
     )
-    fresh = (
-        sa.select(chunk_profile.c.profile)
-        .join(job, job.c.id == chunk_profile.c.job_id)
-        .where(
-            chunk_profile.c.version_id == version_id,
-            chunk_profile.c.schema_digest == schema_digest,
-            chunk_profile.c.at >= start,
-            chunk_profile.c.at < end,
-            chunk_profile.c.profile.is_not(None),
-            job.c.state != "receiving",
-        )
+    fresh = sa.select(chunk_profile.c.profile).where(
+        chunk_profile.c.version_id == version_id,
+        chunk_profile.c.schema_digest == schema_digest,
+        chunk_profile.c.at >= start,
+        chunk_profile.c.at < end,
+        chunk_profile.c.profile.is_not(None),
+        _visible(),
     )
     return [bytes(row) for row in connection.execute(sa.union_all(rolled, fresh)).scalars()]
+
+
+def scored(connection: Connection, version_id: int, start: datetime, end: datetime) -> int:
+    """How many rows of a version were scored from `start` up to `end`; both as `whole` gives them."""
+    rolled = sa.select(profile_window.c.rows).where(
+        profile_window.c.version_id == version_id, profile_window.c.start >= start, profile_window.c.start < end
+    )
+    fresh = sa.select(chunk_profile.c.rows).where(
+        chunk_profile.c.version_id == version_id,
+        chunk_profile.c.at >= start,
+        chunk_profile.c.at < end,
+        _visible(),
+    )
+    both = sa.union_all(rolled, fresh).subquery()
+    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.sum(both.c.rows), 0))).scalar_one())
+
+
+def whole(start: datetime, end: datetime, now: datetime) -> tuple[datetime, datetime]:
+    """The hours (of long ago: the days) that a window touches: what is rolled up is not divided again."""
+    hourly = hourly_since(now)
+    first, last = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0), _hour_from(end)
+    return days(start, start)[0] if first < hourly else first, days(end, end)[1] if last < hourly else last
+
+
+def days(start: datetime, end: datetime) -> tuple[datetime, datetime]:
+    """The days (UTC) that a window touches."""
+    first, last = (moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) for moment in (start, end))
+    return first, last if last == end else last + timedelta(days=1)
+
+
+def hourly_since(now: datetime) -> datetime:
+    """Windows that begin before this are days, or become so at any moment."""
+    return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - _HOURLY
 
 
 def put_reference(connection: Connection, version_id: int, reference: Reference) -> None:
@@ -264,19 +295,15 @@ def totals(connection: Connection) -> Sequence[sa.Row[Any]]:
 
     One statement, so that a roll-up in between cannot be seen half done.
     """
-    fresh = (
-        sa.select(
-            chunk_profile.c.version_id,
-            chunk_profile.c.endpoint,
-            chunk_profile.c.rows,
-            chunk_profile.c.errors,
-            chunk_profile.c.seconds,
-            sa.null().label("seconds_sum"),
-            sa.null().label("seconds_counts"),
-        )
-        .join(job, job.c.id == chunk_profile.c.job_id)
-        .where(job.c.state != "receiving")
-    )
+    fresh = sa.select(
+        chunk_profile.c.version_id,
+        chunk_profile.c.endpoint,
+        chunk_profile.c.rows,
+        chunk_profile.c.errors,
+        chunk_profile.c.seconds,
+        sa.null().label("seconds_sum"),
+        sa.null().label("seconds_counts"),
+    ).where(_visible())
     rolled = sa.select(
         scoring_total.c.version_id,
         scoring_total.c.endpoint,
@@ -298,3 +325,13 @@ def events(connection: Connection) -> dict[str, int]:
     return {
         name: int(count) for name, count in connection.execute(sa.select(event_total.c.name, event_total.c["count"]))
     }
+
+
+def _visible() -> sa.ColumnElement[bool]:
+    """Not of an upload that is still being received. One whose job retention removed still counts."""
+    return ~sa.exists().where(job.c.id == chunk_profile.c.job_id, job.c.state == "receiving")
+
+
+def _hour_from(moment: datetime) -> datetime:
+    hour = moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    return hour if hour == moment else hour + timedelta(hours=1)

@@ -19,15 +19,22 @@ def chunks_between(
     They come in an order that is random but the same for the same `seed`, and are as many as have `rows` rows, about.
     """
     at = sa.func.coalesce(job.c.as_of, chunk.c.finished_at)
+    shuffled = sa.func.md5(sa.func.concat(seed, chunk.c.job_id, chunk.c.number)).label("place")
     within = (
-        sa.select(chunk.c.job_id, chunk.c.number, chunk.c.rows)
+        sa.select(chunk.c.job_id, chunk.c.number, chunk.c.rows, shuffled)
         .join(job, job.c.id == chunk.c.job_id)
-        .where(chunk.c.version_id == version_id, chunk.c.state == "done", at >= start, at < end)
-        .order_by(sa.func.md5(sa.func.concat(seed, chunk.c.job_id, chunk.c.number)))
+        .where(
+            chunk.c.version_id == version_id,
+            chunk.c.state == "done",
+            job.c.state != "receiving",
+            at >= start,
+            at < end,
+        )
+        .order_by(shuffled)
         .limit(rows)
         .subquery()
     )
-    before = sa.func.sum(within.c.rows).over(rows=(None, -1))
+    before = sa.func.sum(within.c.rows).over(order_by=within.c.place, rows=(None, -1))
     counted = sa.select(within, sa.func.coalesce(before, 0).label("before")).subquery()
     return list(
         connection.execute(
@@ -35,5 +42,6 @@ def chunks_between(
             .join(counted, sa.and_(counted.c.job_id == chunk.c.job_id, counted.c.number == chunk.c.number))
             .join(job, job.c.id == chunk.c.job_id)
             .where(counted.c.before < 2 * rows)
+            .order_by(counted.c.place)
         )
     )

@@ -218,6 +218,13 @@ prediction_block = sa.Table(
     sa.Index(
         "prediction_block_version_id_idx", "version_id", "job_id", postgresql_where=sa.text("key_filter IS NOT NULL")
     ),
+    # What was scored on a day, and almost no cost to a finish: blocks are appended in the order of their time.
+    sa.Index(
+        "prediction_block_scored_at_idx",
+        "scored_at",
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on", "pages_per_range": "32"},
+    ),
     postgresql_partition_by="RANGE (job_id)",
 )
 
@@ -353,7 +360,15 @@ label = sa.Table(
         unique=True,
         postgresql_where=sa.text("record_key IS NOT NULL"),
     ),
-    sa.Index("label_prediction_idx", "job_id", "row", unique=True, postgresql_where=sa.text("job_id IS NOT NULL")),
+    # With the model: a label that another model, of another tenant perhaps, has for the same prediction is no obstacle.
+    sa.Index(
+        "label_prediction_idx",
+        "model_id",
+        "job_id",
+        "row",
+        unique=True,
+        postgresql_where=sa.text("job_id IS NOT NULL"),
+    ),
 )
 
 # Labelled predictions of a version and a day (UTC) of what its rows stand for; dirty ones are counted anew.
@@ -380,6 +395,8 @@ audit_policy = sa.Table(
     sa.Column("tolerance", sa.Double, nullable=False, server_default="0.05"),
     sa.Column("horizon_days", sa.Integer),
     sa.Column("negative_label", sa.Text),
+    # When it was enabled again, after it was disabled.
+    _timestamp("enabled_since"),
     sa.CheckConstraint("every_hours BETWEEN 1 AND 744 AND window_hours BETWEEN 1 AND 8784", name="hours"),
     sa.CheckConstraint("(horizon_days IS NULL) = (negative_label IS NULL)", name="horizon"),
 )
@@ -397,6 +414,7 @@ audit_run = sa.Table(
     sa.Column("state", sa.Text, nullable=False, server_default="queued"),
     # Whether its findings move alerts: those of schedules do, a person's look at some window does not.
     sa.Column("alerting", sa.Boolean, nullable=False),
+    sa.Column("scheduled", sa.Boolean, nullable=False, server_default=sa.text("false")),
     sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
     _timestamp("lease_until"),
     sa.Column("status", sa.Text),

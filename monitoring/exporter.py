@@ -7,7 +7,7 @@ are each process's own, are `api.http_metrics`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -98,20 +98,23 @@ def _workers(connection: Connection) -> Iterator[Metric]:
         ([version.model, version.version], sum(version.digest in child.refused for child in live))
         for version in models.in_production(connection)
     ]
-    yield _gauge("scorehouse_workers_refusing", refusing)
+    yield _gauge("scorehouse_workers_refusing", _worst(refusing, max))
 
 
 def _audits(connection: Connection) -> Iterator[Metric]:
     drift = audits.latest_of_production(connection, "drift")
-    scores = {
-        (row.model, row.model_version, column["name"]): column["value"]
+    scores = [
+        ([row.model, row.model_version, name], value)
         for row in drift
-        for column in reversed(row.document["columns"])  # of a column with several checks the first one counts
-        if column["value"] is not None
-    }
-    yield _gauge("ml_data_drift_score", [(list(key), value) for key, value in scores.items()])
+        for name, value in {
+            column["name"]: column["value"]
+            for column in reversed(row.document["columns"])  # of a column with several checks the first one counts
+            if column["value"] is not None
+        }.items()
+    ]
+    yield _gauge("ml_data_drift_score", _worst(scores, max))
     statuses = [([row.model, row.model_version], _STATUS.get(row.status, -1)) for row in drift]
-    yield _gauge("scorehouse_drift_status", statuses)
+    yield _gauge("scorehouse_drift_status", _worst(statuses, max))
     judged = [
         ([row.model, row.model_version], row.document) for row in audits.latest_of_production(connection, "accuracy")
     ]
@@ -123,8 +126,10 @@ def _audits(connection: Connection) -> Iterator[Metric]:
         ("scorehouse_model_accuracy_low", "low"),
         ("scorehouse_model_accuracy_high", "high"),
     ):
-        yield _gauge(name, [(labels, metric[part]) for labels, metric in known if metric[part] is not None])
-    yield _gauge("scorehouse_label_coverage", [(labels, document["coverage"]) for labels, document in judged])
+        values = [(labels, metric[part]) for labels, metric in known if metric[part] is not None]
+        yield _gauge(name, _worst(values, min))
+    coverage = [(labels, document["coverage"]) for labels, document in judged]
+    yield _gauge("scorehouse_label_coverage", _worst(coverage, min))
     ends = {**audits.last_success(connection), ROLL_UP: periodic.last_end(connection, ROLL_UP)}
     times = [([kind], at.timestamp()) for kind, at in ends.items() if at is not None]
     yield _gauge("scorehouse_audit_last_success_timestamp_seconds", times)
@@ -133,6 +138,16 @@ def _audits(connection: Connection) -> Iterator[Metric]:
 def _alerts(connection: Connection) -> Iterator[Metric]:
     counts = [([row.model, row.state, row.severity or "none"], row.number) for row in alerts.counts(connection)]
     yield _gauge("scorehouse_alerts", counts)
+
+
+def _worst(
+    samples: Sequence[tuple[list[str], float]], choose: Callable[[float, float], float]
+) -> list[tuple[list[str], float]]:
+    """One sample of each series: models of several tenants may have one name and version, and the worst of them is shown."""
+    found: dict[tuple[str, ...], float] = {}
+    for labels, value in samples:
+        found[tuple(labels)] = choose(found.get(tuple(labels), value), value)
+    return [(list(labels), value) for labels, value in found.items()]
 
 
 def _gauge(name: str, samples: Sequence[tuple[Sequence[str], float]]) -> Metric:

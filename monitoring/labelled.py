@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 from sqlalchemy import Engine
 
-from db import labels
+from db import audits, labels
 from db.audits import Policy
 from db.engine import transaction
 from monitoring.outcomes import Outcomes, merge, outcomes_of
@@ -29,24 +29,27 @@ _TYPES = {
 }
 
 
-def count_dirty_days(engine: Engine, model_id: int, version_id: int, output: Output, policy: Policy) -> int:
+def count_dirty_days(engine: Engine, model_id: int, version_id: int, output: Output) -> int:
     """Count the labelled predictions of every day of a version that changed; returns how many days.
 
-    A day is marked clean before it is read, so that a label which arrives in the meantime marks it again.
+    A day becomes clean in the transaction that stores its count, unless a label that came in the meantime marked it.
     """
     with transaction(engine) as connection:
+        policy = audits.policy(connection, model_id)
+        if policy.horizon_days is not None:
+            labels.mark_matured(connection, version_id, policy.horizon_days)
         days = labels.dirty_days(connection, version_id)
     for day in days:
         with transaction(engine) as connection:
-            labels.begin_count(connection, version_id, day)
-        counter = _Counter(output, policy, datetime.now(UTC))
-        with transaction(engine) as connection:
+            begun = labels.begin_count(connection, version_id, day)
+            counter = _Counter(output, audits.policy(connection, model_id), begun.at)  # a change of it marks all days
             labels.export_labelled(connection, model_id, version_id, day, counter.write)
             counter.flush()
             labels.put_count(
                 connection,
                 version_id,
                 day,
+                begun,
                 scored=counter.scored,
                 labelled=counter.labelled,
                 outcomes=counter.total.to_json(),
@@ -76,6 +79,8 @@ class _Counter:
         if self._size >= _BATCH_BYTES:
             data = b"".join(self._parts)
             end = data.rfind(b"\n") + 1
+            while data.count(b'"', 0, end) % 2:  # in the middle of a text, which may have several lines
+                end = data.rfind(b"\n", 0, end - 1) + 1
             self._count(data[:end])
             self._parts = [data[end:]]
             self._size = len(data) - end

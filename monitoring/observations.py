@@ -16,13 +16,17 @@ _JUDGED = ("ok", "warn", "critical")
 
 def drift_observations(results: Sequence[DriftResult], window_start: datetime) -> list[Observation]:
     """Of a drift audit's results, and of the data set."""
-    each = [
+    return [*check_observations(results, window_start), dataset_observation(results, window_start)]
+
+
+def check_observations(results: Sequence[DriftResult], window_start: datetime) -> list[Observation]:
+    """Of each result by itself: all that a domain audit tells, since the data set's alert is the drift audit's."""
+    return [
         Observation(
             result.status, result.value, result.warn, result.critical, result.statistic, window_start, result.name
         )
         for result in results
     ]
-    return [*each, dataset_observation(results, window_start)]
 
 
 def accuracy_observations(document: dict[str, Any], tolerance: float, window_start: datetime) -> list[Observation]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,8 +19,6 @@ from monitoring.profile import Profile, from_bytes, merge
 from monitoring.schema import ProfileSchema
 
 _BATCH = 2_000
-# Hours stay hours this long, so that an audit can begin at any of them.
-_HOURLY = timedelta(days=8)
 
 
 def roll_up(engine: Engine) -> int:
@@ -41,12 +39,11 @@ def roll_up(engine: Engine) -> int:
 
 def make_days(engine: Engine, now: datetime | None = None) -> int:
     """Merge the hours of days that are long past; returns how many days."""
-    before = (now or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0) - _HOURLY
     with transaction(engine) as connection:
         if not profiles.lock_roll_up(connection):
             return 0
         days: dict[tuple[int, str, datetime], list[Any]] = defaultdict(list)
-        for row in profiles.windows_before(connection, before):
+        for row in profiles.windows_before(connection, profiles.hourly_since(now or datetime.now(UTC))):
             days[row.version_id, row.schema_digest, row.day].append(row)
         for (version_id, digest, day), hours in days.items():
             merged = _merged(connection, version_id, digest, [bytes(row.profile) for row in hours])
@@ -97,7 +94,7 @@ def _merged(connection: Connection, version_id: int, digest: str, found: Sequenc
 
 def _mark_dirty(connection: Connection, rows: Sequence[sa.Row[Any]]) -> None:
     """Labels may have waited for these predictions."""
-    labelled = labels.have_any(connection, sorted({row.version_id for row in rows}))
+    labelled = labels.awaited(connection, sorted({row.version_id for row in rows}))
     labels.mark_dirty(
         connection, ((row.version_id, row.at.astimezone(UTC).date()) for row in rows if row.version_id in labelled)
     )

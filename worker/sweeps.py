@@ -52,13 +52,13 @@ def request_audits(engine: Engine) -> str:
 
 
 def roll_up(engine: Engine, settings: Settings) -> str:
-    """Merge what finishes have counted, and tell people of alerts that nobody was told of."""
+    """Tell people of alerts that nobody was told of, and merge what finishes have counted."""
+    told = alerting.deliver(engine, settings)
     count = rollup.roll_up(engine)
     with transaction(engine) as connection:
         slot = periodic.this_hour(connection)
         periodic.begin(connection, ROLL_UP, slot)
         periodic.end(connection, ROLL_UP, slot)
-    told = alerting.deliver(engine, settings)
     return f"{count} entries rolled up, {told} alerts told of"
 
 

@@ -1,14 +1,29 @@
+-- labelled_predictions
 -- The predictions of a version whose rows stand for a day (UTC), with their labels: that of the prediction itself before
--- that of its record key. Jobs that say what time they stand for are found by it, the others by when they were scored.
-SELECT element.prediction, element.probability, COALESCE(own.label, keyed.label) AS label,
-       COALESCE(job.as_of, b.scored_at) AS at
-FROM prediction_block AS b
-JOIN job ON job.id = b.job_id AND job.state <> 'receiving'
+-- that of its record key. Jobs that say what time they stand for are found by it, the others by when they were scored;
+-- `before` bounds the ids of jobs that can have been scored by then, so that younger partitions are not read.
+SELECT element.prediction, element.probability, COALESCE(own.label, keyed.label) AS label, b.at
+FROM (
+    SELECT b.job_id, b.first_row, b.rows, b.record_keys, b.predictions, b.probability, job.as_of AS at
+    FROM job
+    JOIN prediction_block AS b ON b.job_id = job.id
+    WHERE job.version_id = :version_id
+      AND job.as_of >= CAST(:day AS date) AT TIME ZONE 'UTC'
+      AND job.as_of < (CAST(:day AS date) + 1) AT TIME ZONE 'UTC'
+      AND job.state <> 'receiving'
+    UNION ALL
+    SELECT b.job_id, b.first_row, b.rows, b.record_keys, b.predictions, b.probability, b.scored_at
+    FROM prediction_block AS b
+    JOIN job ON job.id = b.job_id AND job.as_of IS NULL AND job.state <> 'receiving'
+    WHERE b.version_id = :version_id
+      AND b.scored_at >= CAST(:day AS date) AT TIME ZONE 'UTC'
+      AND b.scored_at < (CAST(:day AS date) + 1) AT TIME ZONE 'UTC'
+      AND b.job_id < CAST(:before AS uuid)
+) AS b
 CROSS JOIN LATERAL unnest(b.rows, b.record_keys, b.predictions, b.probability)
     WITH ORDINALITY AS element (row, record_key, prediction, probability, place)
 LEFT JOIN label AS keyed ON keyed.model_id = :model_id AND keyed.record_key = element.record_key
 LEFT JOIN label AS own
-       ON own.job_id = b.job_id AND own.row = COALESCE(element.row, b.first_row + CAST(element.place AS integer) - 1)
-WHERE b.version_id = :version_id
-  AND COALESCE(job.as_of, b.scored_at) >= CAST(:day AS date) AT TIME ZONE 'UTC'
-  AND COALESCE(job.as_of, b.scored_at) < (CAST(:day AS date) + 1) AT TIME ZONE 'UTC'
+       ON own.model_id = :model_id
+      AND own.job_id = b.job_id
+      AND own.row = COALESCE(element.row, b.first_row + CAST(element.place AS integer) - 1)

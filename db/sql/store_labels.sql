@@ -19,9 +19,9 @@ by_prediction AS (
     FROM newest
     WHERE job_id IS NOT NULL
     ORDER BY job_id, row
-    ON CONFLICT (job_id, row) WHERE job_id IS NOT NULL
+    ON CONFLICT (model_id, job_id, row) WHERE job_id IS NOT NULL
     DO UPDATE SET label = EXCLUDED.label, observed_at = EXCLUDED.observed_at, received_at = now()
-    WHERE EXCLUDED.observed_at >= l.observed_at AND l.model_id = EXCLUDED.model_id
+    WHERE EXCLUDED.observed_at >= l.observed_at
     RETURNING l.record_key, l.job_id, l.row, xmax <> 0 AS replaced
 ),
 kept AS (

@@ -24,6 +24,7 @@ def upgrade() -> None:
     op.add_column('job', sa.Column('as_of', sa.TIMESTAMP(timezone=True), nullable=True))
     op.add_column('job', sa.Column('endpoint', sa.Text(), server_default='jobs', nullable=False))
     op.create_index('job_as_of_idx', 'job', ['version_id', 'as_of'], unique=False, postgresql_where=sa.text('as_of IS NOT NULL'))
+    op.create_index('prediction_block_scored_at_idx', 'prediction_block', ['scored_at'], unique=False, postgresql_using='brin', postgresql_with={'autosummarize': 'on', 'pages_per_range': '32'})
     op.create_table('reference_profile',
     sa.Column('version_id', sa.Integer(), nullable=False),
     sa.Column('schema', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
@@ -85,7 +86,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('label_pkey'))
     )
     op.create_index('label_record_key_idx', 'label', ['model_id', 'record_key'], unique=True, postgresql_where=sa.text('record_key IS NOT NULL'))
-    op.create_index('label_prediction_idx', 'label', ['job_id', 'row'], unique=True, postgresql_where=sa.text('job_id IS NOT NULL'))
+    op.create_index('label_prediction_idx', 'label', ['model_id', 'job_id', 'row'], unique=True, postgresql_where=sa.text('job_id IS NOT NULL'))
     op.create_table('outcome_window',
     sa.Column('version_id', sa.Integer(), nullable=False),
     sa.Column('day', sa.Date(), nullable=False),
@@ -105,6 +106,7 @@ def upgrade() -> None:
     sa.Column('tolerance', sa.Double(), server_default='0.05', nullable=False),
     sa.Column('horizon_days', sa.Integer(), nullable=True),
     sa.Column('negative_label', sa.Text(), nullable=True),
+    _moment('enabled_since'),
     sa.CheckConstraint('every_hours BETWEEN 1 AND 744 AND window_hours BETWEEN 1 AND 8784', name=op.f('audit_policy_hours_check')),
     sa.CheckConstraint('(horizon_days IS NULL) = (negative_label IS NULL)', name=op.f('audit_policy_horizon_check')),
     sa.ForeignKeyConstraint(['model_id'], ['model.id'], name=op.f('audit_policy_model_id_fkey')),
@@ -120,6 +122,7 @@ def upgrade() -> None:
     sa.Column('configuration', sa.Text(), nullable=False),
     sa.Column('state', sa.Text(), server_default='queued', nullable=False),
     sa.Column('alerting', sa.Boolean(), nullable=False),
+    sa.Column('scheduled', sa.Boolean(), server_default=sa.text('false'), nullable=False),
     sa.Column('attempts', sa.SmallInteger(), server_default='0', nullable=False),
     _moment('lease_until'),
     sa.Column('status', sa.Text(), nullable=True),
@@ -189,6 +192,7 @@ def downgrade() -> None:
         'scoring_total', 'profile_window', 'chunk_profile', 'reference_profile',
     ):
         op.drop_table(name)
+    op.drop_index('prediction_block_scored_at_idx', table_name='prediction_block')
     op.drop_index('job_as_of_idx', table_name='job')
     op.drop_column('job', 'endpoint')
     op.drop_column('job', 'as_of')
