@@ -77,11 +77,11 @@ class Staging:
         """Take some more; one without a time counts as observed now."""
         lines: list[str] = []
         before, when = None, self._now.isoformat()
-        for place, (label, observed_at, record_key, job_id, row) in enumerate(labels, self._received):
+        for place, (truth, observed_at, record_key, job_id, row) in enumerate(labels, self._received):
             if observed_at is not before:  # mostly it is the same for many
                 before, when = observed_at, (observed_at or self._now).isoformat()
             target = f"\\N\t{job_id}\t{row}" if record_key is None else f"{record_key.translate(_ESCAPES)}\t\\N\t\\N"
-            lines.append(f"{place}\t{target}\t{label.translate(_ESCAPES)}\t{when}\n")
+            lines.append(f"{place}\t{target}\t{truth.translate(_ESCAPES)}\t{when}\n")
         self._received += len(lines)
         cursor_of(self._connection).copy_from(
             io.StringIO("".join(lines)),
