@@ -22,6 +22,7 @@ PERMITS = {
     "interactive": ("score.interactive", "interactive"),
     "bulk": ("score.bulk", "bulk"),
     "register": ("model.register", "audits"),
+    "audit": ("audit.run", "audits"),
 }
 # Besides the lanes: ticks of beat that must be quick, and periodic work that may take its time.
 QUEUES = (*LANES, "ticks", "audits")

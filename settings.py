@@ -64,6 +64,17 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="level of the logs")
     log_format: Literal["json", "console"] = Field("json", description="structured JSON lines or text for people")
 
+    # audits
+    alert_webhook_url: SecretStr | None = Field(None, description="where alerts are posted as JSON; unset: nowhere")
+    alert_webhook_secret: SecretStr | None = Field(None, description="key of the signature of what is posted")
+    smtp_host: str | None = Field(None, description="mail server that alerts are sent through; unset: none are")
+    smtp_port: int = Field(587, ge=1, le=65_535, description="port of the mail server")
+    smtp_starttls: bool = Field(True, description="whether to insist on TLS (STARTTLS) with the mail server")
+    smtp_user: str | None = Field(None, description="user at the mail server; unset: no login")
+    smtp_password: SecretStr | None = Field(None, description="password at the mail server")
+    alert_email_from: str | None = Field(None, description="sender of the mails about alerts")
+    alert_email_to: str | None = Field(None, description="who gets them: addresses, separated by commas")
+
     @property
     def stack_file(self) -> Path:
         """What `scorehouse up` writes: URLs, ports and pids of the running stack."""

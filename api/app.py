@@ -9,13 +9,29 @@ from flask_openapi3.openapi import OpenAPI
 from pydantic import ValidationError
 
 import logs
-from api import auth, bodies, docs, health, jobs, models, predict, problems
+from api import (
+    alerts,
+    audits,
+    auth,
+    bodies,
+    docs,
+    health,
+    http_metrics,
+    jobs,
+    labels,
+    models,
+    predict,
+    predictions,
+    problems,
+)
 from api.completions import Completions
 from api.context import Context
 from api.tokens import Verifier
 from db.engine import create_engine
 from registry.store import ArtefactStore
 from settings import Settings, get_settings
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def create_app(settings: Settings | None = None) -> OpenAPI:
@@ -44,8 +60,9 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.register_error_handler(ValidationError, problems.from_validation)
     problems.install(app)
     bodies.install(app)
-    auth.install(app, Verifier(settings))
-    for resource in (health, jobs, predict, models):
+    http_metrics.install(app)
+    auth.install(app, Verifier(settings), on_loopback=settings.api_host in _LOOPBACK)
+    for resource in (health, jobs, predict, predictions, labels, models, audits, alerts, http_metrics):
         app.register_api(resource.blueprint)
     docs.install(app)
     return app

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,10 @@ from typing import Any
 from settings import get_settings
 
 _settings = get_settings()
+
+# Where the processes share what they count (prometheus-client reads the variable when it is imported).
+_metrics = _settings.data_dir.resolve() / "metrics"
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
 
 bind = f"{_settings.api_host}:{_settings.api_port}"
 workers = _settings.api_workers
@@ -28,6 +34,18 @@ accesslog = None
 errorlog = "-"
 loglevel = "warning"
 proc_name = "scorehouse-api"
+
+
+def on_starting(_server: Any) -> None:
+    """Counts begin anew with the API, as Prometheus expects of a process that restarts."""
+    shutil.rmtree(_metrics, ignore_errors=True)
+    _metrics.mkdir(mode=0o700, parents=True)
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    from prometheus_client import multiprocess  # noqa: PLC0415 - after the variable is set
+
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # has no types
 
 
 def post_fork(_server: Any, _worker: Any) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
 from flask import Response, jsonify, request, stream_with_context
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel
 
 from api import downloads, events, retries, schemas, uploads
 from api.auth import caller, scope
@@ -43,12 +41,6 @@ _HELD_BYTES = 4 * 1024 * 1024
 _MUCH = 1 << 62  # where another bound counts
 _RESULT_TYPES = {"csv": "text/csv", "ndjson": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d+)\"?", re.IGNORECASE)
-
-
-def _file(*kinds: str) -> dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]:
-    """What the OpenAPI document says of a stream."""
-    schema = {"schema": {"type": "string", "format": "binary"}}
-    return {"200": {"description": "A stream", "content": dict.fromkeys(kinds, schema)}}
 
 
 @blueprint.post("", responses={200: schemas.Job, 202: schemas.Job})
@@ -107,7 +99,7 @@ def retry(path: schemas.JobPath) -> Response:
 
 
 @blueprint.get(
-    "/<uuid:id>/results", responses=_file("text/csv", "application/x-ndjson", "application/vnd.apache.parquet")
+    "/<uuid:id>/results", responses=schemas.stream("text/csv", "application/x-ndjson", "application/vnd.apache.parquet")
 )
 @scope("jobs:read")
 def results(path: schemas.JobPath, query: schemas.ResultQuery) -> Response:
@@ -129,7 +121,7 @@ def results(path: schemas.JobPath, query: schemas.ResultQuery) -> Response:
     return response
 
 
-@blueprint.get("/<uuid:id>/errors", responses=_file("text/csv", "application/x-ndjson"))
+@blueprint.get("/<uuid:id>/errors", responses=schemas.stream("text/csv", "application/x-ndjson"))
 @scope("jobs:read")
 def errors(path: schemas.JobPath, query: schemas.ErrorQuery) -> Response:
     """Stream the row errors in input order."""
@@ -142,7 +134,7 @@ def errors(path: schemas.JobPath, query: schemas.ErrorQuery) -> Response:
     return _stream(body, "text/csv", f"{path.id}-errors.csv")
 
 
-@blueprint.get("/<uuid:id>/events", responses=_file("text/event-stream"))
+@blueprint.get("/<uuid:id>/events", responses=schemas.stream("text/event-stream"))
 @scope("jobs:read")
 def watch(path: schemas.JobPath) -> Response:
     """Server-sent events: the job whenever its counters or its state have changed, until it ends."""

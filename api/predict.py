@@ -34,7 +34,7 @@ def predict(query: schemas.PredictQuery, header: schemas.IdempotencyHeader, raw:
     record = read_json(context().settings.max_json_bytes)
     if not isinstance(record, dict):
         raise InvalidInput("send one flat JSON object; for a list of records there is /predict/batch")
-    job_id = _submit(query, record, header.idempotency_key)
+    job_id = _submit(query, record, header.idempotency_key, "predict")
     if not wait_for(context(), caller().tenant, job_id, _WAIT_SECONDS):
         return _accepted(job_id)
     answers = _answers(job_id)
@@ -52,7 +52,7 @@ def predict_batch(
     records = read_json(context().settings.max_json_bytes)
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise InvalidInput("send a JSON list of flat objects; for one record there is /predict")
-    job_id = _submit(query, records, header.idempotency_key)
+    job_id = _submit(query, records, header.idempotency_key, "predict_batch")
     if not wait_for(context(), caller().tenant, job_id, _WAIT_SECONDS):
         return _accepted(job_id)
     answers = _answers(job_id)
@@ -60,7 +60,10 @@ def predict_batch(
 
 
 def _submit(
-    query: schemas.PredictQuery, inputs: dict[str, Any] | list[dict[str, Any]], idempotency_key: str | None
+    query: schemas.PredictQuery,
+    inputs: dict[str, Any] | list[dict[str, Any]],
+    idempotency_key: str | None,
+    endpoint: str,
 ) -> UUID:
     with transaction(context().engine) as connection:
         name = query.model or context().settings.default_model or models.default_model(connection, caller().tenant)
@@ -75,7 +78,7 @@ def _submit(
     ):
         key_column = _CUSTOMER_ID
     wanted = schemas.JobRequest(model=name, inputs=inputs, version=query.version, key_column=key_column)
-    return submit_records(context(), caller(), wanted, idempotency_key)
+    return submit_records(context(), caller(), wanted, idempotency_key, endpoint=endpoint)
 
 
 def _answers(job_id: UUID) -> list[dict[str, Any]]:

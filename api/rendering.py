@@ -42,6 +42,7 @@ def job_document(context: Context, connection: Connection, row: Row[Any]) -> dic
         "started_at": timestamp(row.started_at),
         "finished_at": timestamp(row.finished_at),
         "expires_at": timestamp(row.created_at + timedelta(days=context.settings.retention_days)),
+        "as_of": timestamp(row.as_of),
         "metadata": row.metadata,
         "parent": None if row.parent_id is None else str(row.parent_id),
         "error": row.error,
@@ -56,8 +57,9 @@ def job_document(context: Context, connection: Connection, row: Row[Any]) -> dic
 
 def result_document(row: Row[Any], prediction: Prediction, output: Output) -> dict[str, Any]:
     """One prediction as `schemas.SingleResult`."""
-    probability = _probabilities(prediction, output)
+    probability = probabilities_of(prediction, output)
     return {
+        "prediction_id": prediction_id(row.id, prediction.row),
         "key": prediction.record_key,
         "prediction": label(prediction.prediction, output),
         "probability": probability,
@@ -65,6 +67,11 @@ def result_document(row: Row[Any], prediction: Prediction, output: Output) -> di
         "model_version": row.model_version,
         "timestamp": timestamp(prediction.scored_at),
     }
+
+
+def prediction_id(job_id: UUID, row: int) -> str:
+    """How a prediction is named to the outside."""
+    return f"{job_id}:{row}"
 
 
 def label(text: str, output: Output) -> Any:
@@ -101,7 +108,8 @@ def _single_error(connection: Connection, job_id: UUID) -> str | None:
     return f"{found[0].code}: {found[0].message}" if found else None
 
 
-def _probabilities(prediction: Prediction, output: Output) -> list[float] | None:
+def probabilities_of(prediction: Prediction, output: Output) -> list[float] | None:
+    """One per class, in the order of the classes; None without."""
     if prediction.probabilities is not None:
         return prediction.probabilities
     if prediction.probability is None or output.classes is None:

@@ -55,6 +55,8 @@ def retry(context: Context, caller: Caller, job_id: UUID, *, version: str | None
             key_column=parent.key_column,
             metadata=parent.metadata,
             parent_id=parent.id,
+            as_of=parent.as_of,
+            endpoint=parent.endpoint,
         )
         jobs.receive(connection, child, lease_seconds=_LEASE_SECONDS)
     try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask_openapi3.models import RawModel
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Priority = Literal["low", "normal", "high"]
 JobState = Literal["queued", "running", "succeeded", "completed_with_errors", "failed", "canceled"]
@@ -24,6 +25,12 @@ def storable(text: str) -> str:
     return text
 
 
+def stream(*kinds: str) -> dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]:
+    """What the OpenAPI document says of an answer that is no JSON: its content types."""
+    schema = {"schema": {"type": "string", "format": "binary"}}
+    return {"200": {"description": "A stream", "content": dict.fromkeys(kinds, schema)}}
+
+
 Name = Annotated[str, Field(pattern=MODEL_NAME, description="letters, digits, `_.-`, at most 63")]
 SemanticVersion = Annotated[str, Field(pattern=VERSION, max_length=64, description="semantic version, like 1.2.0")]
 ColumnName = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(storable)]
@@ -34,6 +41,10 @@ Metadata = Annotated[
         Annotated[str, Field(max_length=512), AfterValidator(storable)],
     ],
     Field(max_length=16, description="at most 16 pairs of text, kept with the job"),
+]
+AsOf = Annotated[
+    AwareDatetime,
+    Field(description="the time that the rows stand for, if it is not now: audits put them into its window"),
 ]
 Record = dict[str, Any]
 
@@ -53,6 +64,7 @@ class JobRequest(_Closed):
     key_column: ColumnName | None = Field(None, description="the member of each record that is its key")
     metadata: Metadata = Field(default_factory=dict)
     priority: Priority = "normal"
+    as_of: AsOf | None = None
 
     @field_validator("inputs", mode="before")
     @classmethod
@@ -95,6 +107,7 @@ class UploadQuery(BaseModel):
     delimiter: str = Field(",", description="one character, or `tab`")
     priority: Priority = "normal"
     metadata: str | None = Field(None, description="a JSON object of text pairs")
+    as_of: AsOf | None = None
 
 
 class MetadataQuery(BaseModel):
@@ -168,6 +181,7 @@ class Rows(BaseModel):
 class SingleResult(BaseModel):
     """The score of one record."""
 
+    prediction_id: str = Field(description="names this prediction, for labels")
     key: str | None
     prediction: Any
     probability: list[float] | None = Field(description="one per class, in the order of the signature's classes")
@@ -202,6 +216,7 @@ class Job(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     expires_at: datetime
+    as_of: datetime | None
     metadata: dict[str, str]
     parent: UUID | None = Field(description="the job whose failed rows this one retries")
     error: str | None
@@ -248,6 +263,245 @@ class PredictionBatch(BaseModel):
 
 class ModelPath(BaseModel):
     model: Name
+
+
+class NewLabel(_Closed):
+    """The truth about one record key or one prediction."""
+
+    key: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(storable)] | None = None
+    prediction_id: str | None = Field(None, description="as a prediction's result names it: JOB:ROW")
+    label: bool | int | float | Annotated[str, Field(max_length=1000), AfterValidator(storable)]
+    observed_at: AwareDatetime | None = Field(
+        None, description="when the truth was seen; default: now. The newest wins"
+    )
+
+
+class LabelQuery(BaseModel):
+    model: Name
+    delimiter: str = Field(",", description="of CSV: one character, or `tab`")
+
+
+class LabelBody(RawModel):
+    """A JSON list of labels, or a CSV with the columns `key` or `prediction_id`, `label` and, if wanted, `observed_at`."""
+
+    mimetypes: list[str] = ["application/json", "text/csv"]
+
+
+class RejectedLabel(BaseModel):
+    line: int = Field(description="physical line of the CSV, or place in the JSON list, from 1")
+    detail: str
+
+
+class LabelCounts(BaseModel):
+    """Of the keys and predictions that labels came for, those that have a prediction, and those that wait for theirs."""
+
+    received: int
+    matched: int
+    unmatched: int
+    replaced: int = Field(description="labels that took the place of an earlier one")
+    stale: int = Field(description="labels that were older than another one of the same record")
+    rejected: int
+    rejections: list[RejectedLabel] = Field(description="the first hundred")
+
+
+class HistoryQuery(BaseModel):
+    model: Name
+    key: Annotated[str, Field(min_length=1, max_length=1000)]
+    limit: int = Field(20, ge=1, le=200)
+
+
+class PastPrediction(BaseModel):
+    prediction_id: str
+    job: UUID
+    row: int
+    key: str
+    inputs: dict[str, Any] | None = Field(description="as they were sent; None when retention removed them")
+    prediction: Any
+    probability: list[float] | None
+    model_version: str
+    scored_at: datetime
+    as_of: datetime | None
+    label: str | None
+    observed_at: datetime | None
+
+
+class History(BaseModel):
+    """What became of one record, the newest first."""
+
+    model: str
+    key: str
+    predictions: list[PastPrediction]
+
+
+Window = Annotated[str, Field(pattern=r"^[1-9]\d{0,3}[hdw]$", description="a length of time: `24h`, `7d`, `4w`")]
+
+
+class AuditQuery(BaseModel):
+    window: Window | None = Field(
+        None, description="the last audit of a window of this length; default: the last audit"
+    )
+
+
+class AuditRequest(_Closed):
+    kind: Literal["drift", "accuracy", "domain"]
+    window: Window = "24h"
+    end: AwareDatetime | None = Field(None, description="where the window ends; default: now")
+    version: SemanticVersion | None = Field(None, description="default: the version in production")
+    alert: bool = Field(False, description="let what is found move the model's alerts, as scheduled audits do")
+
+
+class AuditPath(BaseModel):
+    id: UUID
+
+
+AuditStatus = Literal["ok", "warn", "critical", "advisory", "insufficient_data", "provisional"]
+
+
+class _AuditDocument(BaseModel):
+    model: str
+    model_version: str
+    window: dict[str, datetime]
+    status: AuditStatus
+    audited_at: datetime
+
+
+class ColumnDrift(BaseModel):
+    name: str = Field(description="of the column; `prediction` and `probability` are those of the model")
+    type: str
+    statistic: str
+    value: float | None
+    warn: float
+    critical: float
+    p_value: float | None
+    significant: bool
+    status: AuditStatus
+    details: dict[str, Any]
+
+
+class DriftDocument(_AuditDocument):
+    """What a drift audit found."""
+
+    rows: int
+    columns: list[ColumnDrift]
+
+
+class MetricValue(BaseModel):
+    value: float
+    low: float = Field(description="of the 95 % interval")
+    high: float
+
+
+class VersionAccuracy(BaseModel):
+    version: str
+    scored: int
+    labelled: int
+    metrics: dict[str, float]
+
+
+class AccuracyDocument(_AuditDocument):
+    """What an accuracy audit found."""
+
+    scored: int
+    labelled: int
+    unknown: int = Field(description="labels of a class that the model does not have, or that are no number")
+    coverage: float
+    metrics: dict[str, MetricValue]
+    estimated: dict[str, MetricValue] = Field(description="from the scores alone")
+    estimate_retired: bool = Field(description="the labels disagree with the estimate")
+    reference: dict[str, float]
+    worse: dict[str, Literal["warn", "critical"]] = Field(description="metrics that are worse than the reference")
+    by_version: list[VersionAccuracy] = Field(description="each version of the model with labels in the window")
+
+
+class AuditLinks(BaseModel):
+    self: str
+    report: str = Field(description="a page of HTML, once the audit is done")
+
+
+class Audit(BaseModel):
+    id: UUID
+    kind: str
+    model: str
+    model_version: str
+    state: Literal["queued", "running", "done", "failed"]
+    status: str | None
+    window: dict[str, datetime]
+    created_at: datetime
+    finished_at: datetime | None
+    error: str | None
+    document: dict[str, Any] | None = Field(description="the result, as GET …/drift and …/accuracy give it")
+    links: AuditLinks
+
+
+class AuditHistoryQuery(BaseModel):
+    kind: Literal["drift", "accuracy", "domain"] = "drift"
+    window: Window | None = Field(None, description="only those of windows of this length")
+    limit: int = Field(50, ge=1, le=500)
+
+
+class AuditList(BaseModel):
+    audits: list[Audit]
+
+
+class AuditPolicy(_Closed):
+    """How a model is audited by schedule."""
+
+    every_hours: int = Field(1, ge=1, le=744)
+    window_hours: int = Field(24, ge=1, le=8784)
+    enabled: bool = True
+    tolerance: float = Field(0.05, gt=0, le=1, description="how much worse than the reference accuracy may be")
+    horizon_days: int | None = Field(None, ge=1, le=3660, description="after this long without a label …")
+    negative_label: str | None = Field(None, max_length=1000, description="… this is the truth")
+
+    @model_validator(mode="after")
+    def _both(self) -> AuditPolicy:
+        if (self.horizon_days is None) != (self.negative_label is None):
+            raise ValueError("`horizon_days` and `negative_label` go together")
+        return self
+
+
+class AlertQuery(BaseModel):
+    model: Name | None = None
+    state: Literal["pending", "firing", "acknowledged", "suppressed", "resolved", "ok"] | None = Field(
+        None, description="default: all that are open"
+    )
+    limit: int = Field(100, ge=1, le=500)
+
+
+class AlertPath(BaseModel):
+    id: UUID
+
+
+class SuppressRequest(_Closed):
+    until: AwareDatetime
+
+
+class AlertEvent(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
+    at: datetime
+    from_: str = Field(alias="from")
+    to: str
+    by: str
+    deliveries: list[dict[str, Any]] | None
+
+
+class Alert(BaseModel):
+    id: UUID
+    model: str
+    model_version: str
+    column: str
+    check: str
+    state: str
+    severity: str | None
+    value: float | None
+    created_at: datetime
+    changed_at: datetime
+    events: list[AlertEvent] | None = Field(description="of a single alert: its transitions, newest first")
+
+
+class AlertList(BaseModel):
+    alerts: list[Alert]
 
 
 class VersionPath(ModelPath):

@@ -46,7 +46,9 @@ def parse_json(body: bytes) -> Any:
         raise InvalidInput("the body is nested too deeply; send flat records") from exc
 
 
-def submit_records(context: Context, caller: Caller, request: JobRequest, idempotency_key: str | None) -> UUID:
+def submit_records(
+    context: Context, caller: Caller, request: JobRequest, idempotency_key: str | None, *, endpoint: str = "jobs"
+) -> UUID:
     """Store a job of one record or many, and ask for a permit; returns the job's id.
 
     Raises:
@@ -86,6 +88,8 @@ def submit_records(context: Context, caller: Caller, request: JobRequest, idempo
             metadata=request.metadata,
             idempotency_key=idempotency_key,
             request_hash=_hash(request) if idempotency_key is not None else None,
+            as_of=request.as_of,
+            endpoint=endpoint,
         )
         job_id = _store(connection, new, lines)
     context.publisher.want(new.lane, 1 if new.lane == "interactive" else _chunk_count(len(lines)))

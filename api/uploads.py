@@ -156,6 +156,7 @@ class _Reception:
             priority=query.priority,
             metadata=_metadata(query),
             idempotency_key=self._upload.idempotency_key,
+            as_of=query.as_of,
         )
         self._renew_at = time.monotonic() + _RENEW_SECONDS
         with transaction(self._context.engine) as connection:
@@ -241,5 +242,6 @@ def _parameters(upload: Upload, version: Version) -> bytes:
         _delimiter(query),
         query.priority,
         query.metadata,
+        query.as_of,
     )
     return repr(parts).encode("utf-8", "surrogatepass")

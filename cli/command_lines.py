@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from settings import Settings
 
 # A worker child is one core's worth of work: linear algebra that starts a thread per core would only fight its siblings.
@@ -56,7 +58,11 @@ def flower_environment(password: str) -> dict[str, str]:
 def settings_environment(settings: Settings) -> dict[str, str]:
     """Our environment with every setting that was set, wherever it was: a child needs neither our flags nor our .env."""
     chosen = settings.model_dump(mode="json", include=settings.model_fields_set - {"token"}, exclude_none=True)
-    variables = {f"SCOREHOUSE_{name.upper()}": _as_text(value) for name, value in chosen.items()}
+    secrets = {name: value.get_secret_value() for name, value in settings if isinstance(value, SecretStr)}
+    variables = {
+        f"SCOREHOUSE_{name.upper()}": _as_text(secrets.get(name, value))  # JSON shows a secret as asterisks
+        for name, value in chosen.items()
+    }
     return {**os.environ, **variables, "PYTHONUNBUFFERED": "1"}
 
 

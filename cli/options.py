@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
@@ -32,6 +33,12 @@ Pairs = Annotated[
 ]
 PriorityOption = Annotated[
     Priority | None, typer.Option(help="Before or behind other jobs.  [normal]", show_default=False)
+]
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of", help="Time that the rows stand for, for audits.  [now]", show_default=False, metavar="TIME"
+    ),
 ]
 Output = Annotated[str, typer.Option("--output", "-o", help="File for the results; - for standard output.")]
 Format = Annotated[
@@ -63,6 +70,19 @@ def destination_of(output: str, format: ResultFormat | None) -> str | BinaryIO:
 
 def delimiter_of(text: str | None) -> str | None:
     return "\t" if text in ("tab", "\\t") else text
+
+
+def as_of_text(text: str | None) -> str | None:
+    """A date or a time as RFC 3339; without an offset it is UTC."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise typer.BadParameter(
+            f"{text!r} is neither a date such as 2013-04-01 nor a time such as 2013-04-01T12:00:00Z", param_hint="TIME"
+        ) from exc
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
 
 
 def metadata_of(pairs: list[str] | None) -> dict[str, str] | None:

@@ -13,6 +13,7 @@ import typer
 
 from cli.connection import Url, connect
 from cli.options import (
+    AsOf,
     Delimiter,
     File,
     Format,
@@ -27,6 +28,7 @@ from cli.options import (
     Strict,
     Version,
     WithInputs,
+    as_of_text,
     delimiter_of,
     destination_of,
     metadata_of,
@@ -58,6 +60,7 @@ def score(  # noqa: PLR0917  # each is an option of the command
     input_format: Reading = None,
     metadata: Pairs = None,
     priority: PriorityOption = None,
+    as_of: AsOf = None,
     keep_formulas: KeepFormulas = False,
     strict: Strict = False,
     quiet: Quiet = False,
@@ -91,6 +94,7 @@ def score(  # noqa: PLR0917  # each is an option of the command
                     input_format=input_format,
                     metadata=pairs,
                     priority=priority,
+                    as_of=as_of_text(as_of),
                     format=format,
                     include_inputs=include_inputs,
                     formulas="keep" if keep_formulas else None,

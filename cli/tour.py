@@ -16,6 +16,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from cli import replay
 from cli.background import SCOREHOUSE, BackgroundStack
 from cli.narration import Narrator, csv_rows, shortest
 from embedded.secrets import ensure_data_dir
@@ -27,7 +28,8 @@ from scorehouse_client import Client, Job
 from settings import Settings
 
 MODEL = "flights"
-STEPS = 9
+STEPS = 10
+APRIL = "2013-04-15"
 SHOWN_ROWS = 5
 STEP_SECONDS = 120.0
 
@@ -68,6 +70,7 @@ class Tour:
             self._compare_with_the_truth()
             self._score_broken_rows(client)
             self._submit_one(client)
+            self._replay(client)
         self._narrator.end()
 
     def _start(self, workers: int, port: int, flower_port: int) -> None:
@@ -109,7 +112,7 @@ class Tour:
     def _score(self, client: Client) -> Job:
         rows = sum(1 for _ in self._april.open()) - 1
         with self._narrator.step("Score April", f"A CSV of {rows:,} real flights that the model has never seen."):
-            job = self._score_file(client, self._april, self._scored)
+            job = self._score_file(client, self._april, self._scored, as_of=APRIL)
             self._errors.write_bytes(b"".join(client.errors(job.id)))
             _expect(job.rows.total == rows, f"the job has {job.rows.total} rows, the file {rows}")
             _expect(job.rows.succeeded + job.rows.errored == rows, f"not every row has ended: {job.rows}")
@@ -181,9 +184,38 @@ class Tour:
             same = abs(float((job.result or {})["probability"][1]) - float(batch["probability"])) <= verdict.TOLERANCE
             _expect(same, f"the batch gave this flight {batch['probability']}")
 
-    def _score_file(self, client: Client, file: Path, out: Path) -> Job:
+    def _replay(self, client: Client) -> None:
+        what = (
+            "May to December are scored as they were, and each month's labels come after it. Audits compare the inputs "
+            "with the winter that the model knows, and the scores with what came true."
+        )
+        with self._narrator.step("A year goes by", what):
+            self._narrator.command(
+                ["scorehouse", "audit", "drift", MODEL, "--window", "30d", "--end", "2013-07-01", "--alert"]
+            )
+            self._narrator.command(["scorehouse", "labels", "upload", "2013-06-labels.csv", "--model", MODEL])
+            found = replay.replay(client, MODEL, range(4, 13), self._folder)
+            self._narrator.console.print(replay.table(found))
+            by_month = {each.month.number: each for each in found}
+            fired = [number for number, each in by_month.items() if "accuracy" in each.firing]
+            self._narrator.say(
+                f"Accuracy may be {replay.TOLERANCE:.0%} below that of the reference. In summer it is not, and the alert "
+                "fires after its second bad month; it is over after three good ones. That the temperature drifts is as "
+                "it should be: this model has never seen a summer."
+            )
+            _expect(bool(fired), "no alert of accuracy fired")
+            _expect(not {4, 5, 11} & set(fired), f"the alert of accuracy fires in the months {fired}")
+            _expect(replay.judgement(by_month[7].accuracy) == "warn", "July is judged better than it was")
+            _expect(replay.judgement(by_month[9].accuracy) == "ok", "September is judged worse than it was")
+            _expect("temp" in replay.drifting(by_month[7].drift), "July is not warmer than the winter")
+            self._scorehouse(["alerts", "list", "--model", MODEL])
+            key = next(csv_rows(self._scored))[COLUMNS.key]
+            self._scorehouse(["history", MODEL, key])
+
+    def _score_file(self, client: Client, file: Path, out: Path, *, as_of: str | None = None) -> Job:
         """Score through the command line and return the finished job."""
-        self._scorehouse(["score", str(file), "--model", MODEL, "--key", COLUMNS.key, "-o", str(out)])
+        when = [] if as_of is None else ["--as-of", as_of]
+        self._scorehouse(["score", str(file), "--model", MODEL, "--key", COLUMNS.key, *when, "-o", str(out)])
         return next(iter(client.jobs(model=MODEL, page_size=1)))
 
     def _scorehouse(self, arguments: Sequence[str]) -> None:

@@ -13,8 +13,10 @@ from __future__ import annotations
 import csv
 import json
 import struct
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -22,8 +24,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
 import logs
-from db import binary_copy, jobs, predictions
+from db import binary_copy, jobs, predictions, profiles
 from db.engine import copy, transaction
+from db.profiles import ChunkProfile
 from db.sql import statement
 from db.tables import chunk, job
 from errors import Fenced, Unavailable
@@ -58,6 +61,16 @@ class Claim:
     delimiter: str
     columns: list[str]
     key_column: str | None
+    as_of: datetime | None
+    endpoint: str
+    # Seconds from the submission to the claim, and when that was by this process's monotonic clock.
+    waited: float
+    claimed: float
+
+    @property
+    def seconds(self) -> float:
+        """Since the submission."""
+        return self.waited + time.monotonic() - self.claimed
 
     @property
     def name(self) -> str:
@@ -102,6 +115,7 @@ def claim(
         started = {row.job_id for row in rows if row.state == "queued"}
         if started and lane == "bulk":  # a single is done so soon that 'running' would be one more write for nobody
             jobs.mark_running(connection, sorted(started))
+    now = time.monotonic()
     claims = [
         Claim(
             job_id=row.job_id,
@@ -118,18 +132,23 @@ def claim(
             delimiter=row.delimiter,
             columns=row.columns,
             key_column=row.key_column,
+            as_of=row.as_of,
+            endpoint=row.endpoint,
+            waited=float(row.waited),
+            claimed=now,
         )
         for row in rows
     ]
     return sorted(claims, key=lambda item: (item.job_id, item.number))
 
 
-def finish(engine: Engine, outcomes: Sequence[Outcome], predicted: bytes) -> None:
+def finish(engine: Engine, outcomes: Sequence[Outcome], predicted: bytes, counted: Sequence[ChunkProfile] = ()) -> None:
     """Make the outcomes of some claims durable, all or none.
 
     Args:
         outcomes: of distinct chunks.
         predicted: the blocks of predictions, as `predictions.copy` takes them.
+        counted: what they add to the statistics.
 
     Raises:
         Fenced: at least one of the claims was taken away; nothing was written.
@@ -138,7 +157,7 @@ def finish(engine: Engine, outcomes: Sequence[Outcome], predicted: bytes) -> Non
     for attempt in (1, 2):
         try:
             with transaction(engine) as connection:
-                _finish(connection, outcomes, predicted)
+                _finish(connection, outcomes, predicted, counted)
         except Unavailable:
             # The COMMIT may or may not have happened. The epoch tells.
             if _is_done(engine, outcomes):
@@ -174,7 +193,10 @@ def rescue(
     """
     with transaction(engine) as connection:
         rows = connection.execute(statement("rescue"), {"dead_owners": list(dead_owners)}).all()
-        return sum(_rescued(connection, row, poison_attempts, max_chunk_bytes) for row in rows)
+        count = sum(_rescued(connection, row, poison_attempts, max_chunk_bytes) for row in rows)
+        if count:
+            profiles.count_event(connection, "chunk_rescues", count)
+        return count
 
 
 def claimable(engine: Engine, limit: int = 64) -> dict[str, int]:
@@ -237,7 +259,9 @@ def add(
     copy(connection, "chunk", _COPIED, binary_copy.stream([fields]))
 
 
-def _finish(connection: Connection, outcomes: Sequence[Outcome], predicted: bytes) -> None:
+def _finish(
+    connection: Connection, outcomes: Sequence[Outcome], predicted: bytes, counted: Sequence[ChunkProfile]
+) -> None:
     ordered = sorted(outcomes, key=lambda item: (item.claim.job_id, item.claim.number))
     done = connection.execute(
         statement("finish_chunks"),
@@ -251,6 +275,7 @@ def _finish(connection: Connection, outcomes: Sequence[Outcome], predicted: byte
     if len(done) != len(ordered):
         raise Fenced(f"{len(ordered) - len(done)} of {len(ordered)} claims were taken away; their scores are dropped")
     predictions.copy(connection, predicted)
+    profiles.add(connection, counted)
     predictions.copy_errors(connection, [(item.claim.job_id, error) for item in ordered for error in item.errors])
     jobs.count_down(
         connection,
@@ -365,6 +390,8 @@ def _poison(connection: Connection, row: sa.Row[Any], crashes: int, max_bytes: i
         )
     )
     predictions.copy_errors(connection, [(row.job_id, error)])
+    counted = ChunkProfile(row.version_id, row.job_id, row.as_of, row.endpoint, 0, {error.code: 1}, [], None, None)
+    profiles.add(connection, [counted])
     jobs.count_down(connection, [(row.job_id, 0, 1)])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,11 +12,12 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
-from db import predictions
+from db import predictions, profiles
 from db.sql import statement
 from db.tables import chunk, job, model, model_version
 from errors import Conflict, Gone, NotFound
 
+OPEN = ("queued", "running")
 TERMINAL = frozenset({"succeeded", "completed_with_errors", "failed", "canceled"})
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
 
@@ -42,6 +44,8 @@ class NewJob:
     idempotency_key: str | None = None
     request_hash: bytes | None = None
     parent_id: UUID | None = None
+    as_of: datetime | None = None
+    endpoint: str = "jobs"
 
 
 def receive(connection: Connection, new: NewJob, *, lease_seconds: float) -> bool:
@@ -66,6 +70,8 @@ def receive(connection: Connection, new: NewJob, *, lease_seconds: float) -> boo
         "request_hash": new.request_hash,
         "created_by": new.created_by,
         "parent_id": new.parent_id,
+        "as_of": new.as_of,
+        "endpoint": new.endpoint,
         "upload_lease_until": _in_seconds(lease_seconds),
     }
     inserted = connection.execute(
@@ -136,6 +142,7 @@ def discard(connection: Connection, job_id: UUID) -> None:
     """Remove an upload that did not complete, with whatever was scored of it."""
     connection.execute(sa.delete(chunk).where(chunk.c.job_id == job_id))  # first: no finish can begin after this
     predictions.delete_job(connection, job_id)
+    profiles.discard(connection, job_id)
     connection.execute(sa.delete(job).where(job.c.id == job_id, job.c.state == "receiving"))
 
 
@@ -304,6 +311,21 @@ def payload(connection: Connection, job_id: UUID, number: int) -> bytes:
     if value is None:
         raise Gone(f"the inputs of job {job_id} were removed by retention")
     return bytes(value)
+
+
+def by_id(connection: Connection, job_id: UUID) -> sa.Row[Any] | None:
+    """A visible job of any tenant; for callers that know that it is theirs."""
+    return connection.execute(sa.select(job).where(job.c.id == job_id, _VISIBLE)).one_or_none()
+
+
+def chunk_of_row(connection: Connection, job_id: UUID, row: int) -> Any | None:
+    """The chunk (first_row, payload) that holds a row."""
+    return connection.execute(
+        sa.select(chunk.c.first_row, chunk.c.payload)
+        .where(chunk.c.job_id == job_id, chunk.c.first_row <= row)
+        .order_by(chunk.c.first_row.desc())
+        .limit(1)
+    ).one_or_none()
 
 
 def _state(connection: Connection, tenant: str, job_id: UUID) -> str:

@@ -33,6 +33,16 @@ def end(connection: Connection, name: str, slot: datetime, error: str | None = N
     )
 
 
+def last_end(connection: Connection, name: str) -> datetime | None:
+    """When a periodic run last ended well."""
+    moment: datetime | None = connection.execute(
+        sa.select(sa.func.max(periodic_run.c.finished_at)).where(
+            periodic_run.c.name == name, periodic_run.c.error.is_(None)
+        )
+    ).scalar_one()
+    return moment
+
+
 def sweep(connection: Connection) -> None:
     """Forget runs older than a month."""
     connection.execute(

@@ -127,6 +127,9 @@ job = sa.Table(
     _timestamp("created_at", default=True),
     _timestamp("started_at"),
     _timestamp("finished_at"),
+    # The time that the rows stand for, when it is not now; audits put them into its window.
+    _timestamp("as_of"),
+    sa.Column("endpoint", sa.Text, nullable=False, server_default="jobs"),
     # Renewed while an upload streams in; an upload whose lease is over was abandoned with its API process.
     _timestamp("upload_lease_until"),
     _one_of("kind", "single", "batch"),
@@ -144,6 +147,7 @@ job = sa.Table(
     ),
     sa.UniqueConstraint("tenant", "idempotency_key"),
     sa.Index("job_list_idx", "tenant", sa.text("id DESC"), postgresql_where=sa.text("state <> 'receiving'")),
+    sa.Index("job_as_of_idx", "version_id", "as_of", postgresql_where=sa.text("as_of IS NOT NULL")),
     sa.Index("job_open_idx", "lane", "id", postgresql_where=sa.text("state IN ('receiving', 'queued', 'running')")),
     postgresql_with={"fillfactor": "80"},
 )
@@ -214,6 +218,13 @@ prediction_block = sa.Table(
     sa.Index(
         "prediction_block_version_id_idx", "version_id", "job_id", postgresql_where=sa.text("key_filter IS NOT NULL")
     ),
+    # What was scored on a day, and almost no cost to a finish: blocks are appended in the order of their time.
+    sa.Index(
+        "prediction_block_scored_at_idx",
+        "scored_at",
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on", "pages_per_range": "32"},
+    ),
     postgresql_partition_by="RANGE (job_id)",
 )
 
@@ -265,4 +276,203 @@ periodic_run = sa.Table(
     _timestamp("started_at", default=True),
     _timestamp("finished_at"),
     sa.Column("error", sa.Text),
+)
+
+# What the distributions, the score histogram and the figures of a version's reference are.
+reference_profile = sa.Table(
+    "reference_profile",
+    metadata,
+    sa.Column("version_id", sa.Integer, sa.ForeignKey("model_version.id"), primary_key=True, autoincrement=False),
+    sa.Column("schema", JSONB, nullable=False),
+    sa.Column("schema_digest", sa.Text, nullable=False),
+    sa.Column("profile", sa.LargeBinary, nullable=False),
+    sa.Column("outcomes", JSONB),
+    sa.Column("calibration", JSONB),
+)
+
+# What a finish adds to the statistics, written in its transaction, until it is rolled up (`db.profiles`).
+chunk_profile = sa.Table(
+    "chunk_profile",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("version_id", sa.Integer, nullable=False),
+    sa.Column("job_id", UUID(as_uuid=True), nullable=False),
+    # The time that the rows stand for: of the job, if it says so, else when they were scored.
+    sa.Column("at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("errors", JSONB, nullable=False, server_default="{}"),
+    # From submission to here, of each chunk.
+    sa.Column("seconds", ARRAY(sa.Double), nullable=False),
+    sa.Column("schema_digest", sa.Text),
+    sa.Column("profile", sa.LargeBinary),
+    sa.Index(None, "job_id"),
+    sa.Index(None, "version_id", "at"),
+)
+
+profile_window = sa.Table(
+    "profile_window",
+    metadata,
+    sa.Column("version_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("schema_digest", sa.Text, primary_key=True),
+    sa.Column("start", sa.TIMESTAMP(timezone=True), primary_key=True),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("profile", sa.LargeBinary, nullable=False),
+)
+
+# Counters for Prometheus, which never go down: what was rolled up so far.
+scoring_total = sa.Table(
+    "scoring_total",
+    metadata,
+    sa.Column("version_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("endpoint", sa.Text, primary_key=True),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("errors", JSONB, nullable=False, server_default="{}"),
+    sa.Column("seconds_sum", sa.Double, nullable=False),
+    sa.Column("seconds_counts", ARRAY(sa.BigInteger), nullable=False),
+)
+
+event_total = sa.Table(
+    "event_total",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("count", sa.BigInteger, nullable=False),
+)
+
+label = sa.Table(
+    "label",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("model_id", sa.Integer, sa.ForeignKey("model.id"), nullable=False),
+    sa.Column("record_key", sa.Text(collation="C")),
+    sa.Column("job_id", UUID(as_uuid=True)),
+    sa.Column("row", sa.Integer),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("observed_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    _timestamp("received_at", default=True),
+    sa.CheckConstraint(
+        "(record_key IS NULL) = (job_id IS NOT NULL) AND (job_id IS NULL) = (row IS NULL)", name="one_target"
+    ),
+    sa.Index(
+        "label_record_key_idx",
+        "model_id",
+        "record_key",
+        unique=True,
+        postgresql_where=sa.text("record_key IS NOT NULL"),
+    ),
+    # With the model: a label that another model, of another tenant perhaps, has for the same prediction is no obstacle.
+    sa.Index(
+        "label_prediction_idx",
+        "model_id",
+        "job_id",
+        "row",
+        unique=True,
+        postgresql_where=sa.text("job_id IS NOT NULL"),
+    ),
+)
+
+# Labelled predictions of a version and a day (UTC) of what its rows stand for; dirty ones are counted anew.
+outcome_window = sa.Table(
+    "outcome_window",
+    metadata,
+    sa.Column("version_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("scored", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("labelled", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("outcomes", JSONB),
+    sa.Column("dirty", sa.Boolean, nullable=False),
+    _timestamp("computed_at"),
+    sa.Index("outcome_window_dirty_idx", "version_id", "day", postgresql_where=sa.text("dirty")),
+)
+
+audit_policy = sa.Table(
+    "audit_policy",
+    metadata,
+    sa.Column("model_id", sa.Integer, sa.ForeignKey("model.id"), primary_key=True, autoincrement=False),
+    sa.Column("every_hours", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("window_hours", sa.Integer, nullable=False, server_default="24"),
+    sa.Column("enabled", sa.Boolean, nullable=False, server_default=sa.text("true")),
+    sa.Column("tolerance", sa.Double, nullable=False, server_default="0.05"),
+    sa.Column("horizon_days", sa.Integer),
+    sa.Column("negative_label", sa.Text),
+    # When it was enabled again, after it was disabled.
+    _timestamp("enabled_since"),
+    sa.CheckConstraint("every_hours BETWEEN 1 AND 744 AND window_hours BETWEEN 1 AND 8784", name="hours"),
+    sa.CheckConstraint("(horizon_days IS NULL) = (negative_label IS NULL)", name="horizon"),
+)
+
+audit_run = sa.Table(
+    "audit_run",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("model_id", sa.Integer, sa.ForeignKey("model.id"), nullable=False),
+    sa.Column("version_id", sa.Integer, sa.ForeignKey("model_version.id"), nullable=False),
+    sa.Column("window_start", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("window_end", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("configuration", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="queued"),
+    # Whether its findings move alerts: those of schedules do, a person's look at some window does not.
+    sa.Column("alerting", sa.Boolean, nullable=False),
+    sa.Column("scheduled", sa.Boolean, nullable=False, server_default=sa.text("false")),
+    sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
+    _timestamp("lease_until"),
+    sa.Column("status", sa.Text),
+    sa.Column("rows", sa.BigInteger),
+    sa.Column("document", JSONB),
+    sa.Column("error", sa.Text),
+    _timestamp("created_at", default=True),
+    _timestamp("finished_at"),
+    _one_of("kind", "drift", "accuracy", "domain"),
+    _one_of("state", "queued", "running", "done", "failed"),
+    sa.UniqueConstraint("version_id", "kind", "window_start", "window_end", "configuration", name="audit_run_once_key"),
+    sa.Index("audit_run_due_idx", "id", postgresql_where=sa.text("state IN ('queued', 'running')")),
+    sa.Index("audit_run_latest_idx", "model_id", "kind", "window_end"),
+)
+
+audit_result = sa.Table(
+    "audit_result",
+    metadata,
+    sa.Column("run_id", UUID(as_uuid=True), sa.ForeignKey("audit_run.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("statistic", sa.Text, primary_key=True),
+    sa.Column("value", sa.Double),
+    sa.Column("warn", sa.Double),
+    sa.Column("critical", sa.Double),
+    sa.Column("p_value", sa.Double),
+    sa.Column("significant", sa.Boolean),
+    sa.Column("status", sa.Text, nullable=False),
+)
+
+alert = sa.Table(
+    "alert",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("model_id", sa.Integer, sa.ForeignKey("model.id"), nullable=False),
+    sa.Column("version_id", sa.Integer, sa.ForeignKey("model_version.id"), nullable=False),
+    sa.Column("column_name", sa.Text, nullable=False),
+    sa.Column("check", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("severity", sa.Text),
+    sa.Column("value", sa.Double),
+    # What the state machine of `monitoring.alerts` remembers.
+    sa.Column("machine", JSONB, nullable=False),
+    _timestamp("created_at", default=True),
+    _timestamp("changed_at", default=True),
+    sa.UniqueConstraint("version_id", "column_name", "check"),
+)
+
+alert_event = sa.Table(
+    "alert_event",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("alert_id", UUID(as_uuid=True), sa.ForeignKey("alert.id", ondelete="CASCADE"), nullable=False),
+    _timestamp("at", default=True),
+    sa.Column("from_state", sa.Text, nullable=False),
+    sa.Column("to_state", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("run_id", UUID(as_uuid=True)),
+    sa.Column("document", JSONB, nullable=False),
+    sa.Column("deliveries", JSONB(none_as_null=True)),
+    sa.Index("alert_event_undelivered_idx", "id", postgresql_where=sa.text("deliveries IS NULL")),
 )

@@ -8,11 +8,12 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from errors import ArtefactRefused, InvalidInput, InvalidPackage
 from registry.cells import moments, nulled
@@ -34,16 +35,29 @@ REGRESSION_BATCH_TOLERANCE = 1e-9
 _LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "joblib", "skops")
 
 
-class Package(BaseModel):
-    """What is stored with a version. `fitted_with`: versions by library, and of Python, that it was examined with."""
+@dataclass(frozen=True)
+class Sample:
+    """The reference as the model saw it: features (n rows), its scores, and the text of the target if there is one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    features: Any
+    scores: Scores
+    targets: list[str] | None
+
+
+class Package(BaseModel):
+    """What is stored with a version. `fitted_with`: versions by library, and of Python, that it was examined with.
+
+    `sample` is what the profiles of the version are compared with; it is not part of the JSON.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     signature: Signature
     golden: list[Golden]
     metrics: dict[str, float]
     fitted_with: dict[str, str]
     format: ArtefactFormat
+    sample: Sample | None = Field(None, exclude=True)
 
 
 def examine(
@@ -75,12 +89,19 @@ def examine(
     signature, parsed, scores = _first_that_works(runtime, sample, names)
     output = _output(runtime, signature, parsed, scores)
     signature = signature.model_copy(update={"key": key, "target": target, "output": output})
-    metrics = {}
+    metrics, targets = {}, None
     if target is not None and target in sample.header:
-        texts = sample.columns[target].to_pylist()
-        metrics = reference_metrics(target, texts, scores.prediction, scores.probabilities, output)
+        targets = sample.columns[target].to_pylist()
+        metrics = reference_metrics(target, targets, scores.prediction, scores.probabilities, output)
     golden = _golden(runtime, signature, sample, scores)
-    return Package(signature=signature, golden=golden, metrics=metrics, fitted_with=_versions(), format=format)
+    return Package(
+        signature=signature,
+        golden=golden,
+        metrics=metrics,
+        fitted_with=_versions(),
+        format=format,
+        sample=Sample(parsed.features, scores, targets),
+    )
 
 
 def _feature_names(runtime: Runtime, sample: Reference, key: str | None, target: str | None) -> list[str]:

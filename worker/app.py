@@ -27,6 +27,8 @@ app.conf.update(
             "schedule": settings.kick_seconds,
             "options": {"expires": 5, "queue": "ticks"},
         },
+        "audits": {"task": "tick.audits", "schedule": 60.0, "options": {"expires": 60, "queue": "ticks"}},
+        "roll-up": {"task": "tick.roll_up", "schedule": 15.0, "options": {"expires": 15, "queue": "audits"}},
         "sweep": {"task": "tick.sweep", "schedule": 60.0, "options": {"expires": 60, "queue": "audits"}},
         "housekeeping": {"task": "tick.housekeeping", "schedule": 3600.0, "options": {"queue": "audits"}},
     },

@@ -10,10 +10,12 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 import logs
-from db import models
+from db import models, profiles
 from db.engine import transaction
 from db.models import Version
+from db.profiles import Reference
 from errors import ArtefactRefused, NotFound
+from monitoring.schema import ProfileSchema
 from registry import runtime
 from registry.golden import Golden, check_golden
 from registry.runtime import Runtime
@@ -30,6 +32,7 @@ class Loaded:
     version: Version
     signature: Signature
     runtime: Runtime
+    schema: ProfileSchema | None
 
 
 class Cache:
@@ -59,8 +62,9 @@ class Cache:
                 raise ArtefactRefused(self._refused[version_id][1])
             with transaction(self._engine) as connection:
                 version = models.by_id(connection, version_id)
+                reference = profiles.reference(connection, version_id)
             try:
-                loaded = self._load(version)
+                loaded = self._load(version, reference)
             except ArtefactRefused as exc:
                 self._refused[version_id] = (version.digest, str(exc))
                 _log.error("version_refused", model=version.model, version=version.version, reason=str(exc))
@@ -92,7 +96,7 @@ class Cache:
         """Reasons by digest."""
         return dict(self._refused.values())
 
-    def _load(self, version: Version) -> Loaded:
+    def _load(self, version: Version, reference: Reference | None) -> Loaded:
         signature = Signature.model_validate(version.signature)
         try:
             path = self._store.fetch(version.digest, self._folder)
@@ -100,4 +104,5 @@ class Cache:
         except (OSError, NotFound) as exc:
             raise ArtefactRefused(f"the artefact of {version.model}@{version.version} cannot be read: {exc}") from exc
         check_golden(loaded, signature, [Golden.model_validate(row) for row in version.golden or []])
-        return Loaded(version, signature, loaded)
+        schema = None if reference is None else ProfileSchema.model_validate(reference.schema)
+        return Loaded(version, signature, loaded, schema)

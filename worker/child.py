@@ -13,10 +13,12 @@ from queue import SimpleQueue
 import psutil
 
 import logs
-from db import chunks, models
+from db import chunks, models, profiles
 from db.chunks import Claim
 from db.engine import create_engine, transaction
 from errors import ArtefactRefused, Fenced, InvalidPackage, Unavailable
+from monitoring import alerting
+from monitoring.audit import run_one
 from registry.store import ArtefactStore
 from settings import Settings
 from worker import host, registration, scoring
@@ -107,8 +109,21 @@ class Child:
                 metrics=examined.metrics,
                 lineage=examined.lineage,
             )
+            profiles.put_reference(connection, version.id, examined.reference)
         _log.info("registered", model=version.model, version=version.version, digest=version.digest)
         return f"{name}: registered"
+
+    def audit(self) -> str:
+        """Run the audits that are due, one after the other, for as long as a permit is good for."""
+        deadline = time.monotonic() + self.settings.drain_seconds
+        done: list[str] = []
+        while time.monotonic() < deadline:
+            found = run_one(self.engine, self.store, Path(self.settings.data_dir) / "cache")
+            if found is None:
+                break
+            done.append(found)
+        alerting.deliver(self.engine, self.settings)
+        return "; ".join(done) or "no audit is due"
 
     def _claim(self, lane: str, *, suspects: bool) -> list[Claim]:
         count = self.settings.singles_per_claim if lane == "interactive" and not suspects else 1
@@ -157,7 +172,7 @@ class Child:
 
     def _finish_group(self, scored: ScoredClaims, claims: list[Claim]) -> None:
         try:
-            chunks.finish(self.engine, scored.outcomes, scored.predicted)
+            chunks.finish(self.engine, scored.outcomes, scored.predicted, scored.counted)
         except Fenced as exc:
             _log.warning("fenced", chunks=[claim.name for claim in claims][:10], reason=str(exc))
             if len(claims) > 1:  # one of many was canceled: the others are still ours
@@ -186,7 +201,7 @@ class Child:
     def _finish_alone(self, claim: Claim) -> None:
         scored = scoring.score([claim], self.cache.get(claim.version_id), self.settings)
         try:
-            chunks.finish(self.engine, scored.outcomes, scored.predicted)
+            chunks.finish(self.engine, scored.outcomes, scored.predicted, scored.counted)
         except Fenced:
             _log.info("fenced", chunks=[claim.name])
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from db.models import Version
+from db.profiles import Reference
 from errors import InvalidInput, InvalidPackage, NotFound, ScorehouseError
+from monitoring.reference import reference_of
 from registry.examine import examine
 from registry.store import ArtefactStore
 
@@ -22,6 +24,7 @@ class Examined:
     golden: list[dict[str, Any]]
     metrics: dict[str, Any]
     lineage: dict[str, Any]
+    reference: Reference
 
 
 def examine_version(version: Version, store: ArtefactStore, cache: Path) -> Examined:
@@ -47,11 +50,13 @@ def examine_version(version: Version, store: ArtefactStore, cache: Path) -> Exam
         key=version.key_column,
         target=version.target_column,
     )
+    assert package.sample is not None, "it was examined just now"
     return Examined(
         signature=package.signature.model_dump(mode="json"),
         golden=[row.model_dump(mode="json") for row in package.golden],
         metrics=dict(package.metrics),
         lineage={"reference_digest": version.reference_digest, "examined_with": package.fitted_with},
+        reference=reference_of(package.signature, package.sample),
     )
 
 

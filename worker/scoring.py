@@ -6,6 +6,7 @@ one call of the model.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -19,10 +20,13 @@ from db import binary_copy
 from db.binary_copy import Field
 from db.chunks import Claim, Outcome
 from db.predictions import FILTERED_FROM
+from db.profiles import ChunkProfile
+from monitoring.profile import Profile, profile_of
 from records.key_filter import key_filter
 from records.payload import unpack
 from records.row_error import RowError
 from registry.parse import Parsed, parse_csv, parse_ndjson
+from registry.runtime import Scores
 from registry.scoring import Scored
 from registry.scoring import score as score_rows
 from registry.signature import Output
@@ -41,6 +45,7 @@ class ScoredClaims:
 
     outcomes: list[Outcome]
     predicted: bytes
+    counted: list[ChunkProfile]
 
 
 def groups(claims: Sequence[Claim]) -> Iterator[list[Claim]]:
@@ -72,13 +77,15 @@ def score(claims: Sequence[Claim], loaded: Loaded, settings: Settings) -> Scored
     ]
     offsets = np.array([claim.first_row for claim in claims]) - starts - 1
     rows = scored.rows + np.repeat(offsets, succeeded)
-    return ScoredClaims(outcomes, binary_copy.stream(_blocks(scored, claims, bounds, rows, loaded)))
+    predicted = binary_copy.stream(_blocks(scored, claims, bounds, rows, loaded))
+    return ScoredClaims(outcomes, predicted, _counted(outcomes, _profile(parsed, scored, loaded), loaded))
 
 
 def _shared(claim: Claim) -> tuple[Any, ...]:
+    when = "" if claim.as_of is None else claim.as_of.isoformat()
     if claim.format == "ndjson":
-        return (claim.version_id, claim.key_column or "", "", 0)
-    return (claim.version_id, claim.key_column or "", str(claim.job_id), claim.number)
+        return (claim.version_id, claim.key_column or "", when, "", 0)
+    return (claim.version_id, claim.key_column or "", when, str(claim.job_id), claim.number)
 
 
 def _parsed(claims: Sequence[Claim], loaded: Loaded, settings: Settings) -> Parsed:
@@ -112,6 +119,36 @@ def _in_job(error: RowError, claim: Claim, start: int) -> RowError:
     if start == 0:
         return replace(error, row=row)
     return replace(error, row=row, line=claim.first_line + error.row - start - 1)
+
+
+def _profile(parsed: Parsed, scored: Scored, loaded: Loaded) -> Profile | None:
+    """Of all rows of the call; None for a version that has no reference profile."""
+    if loaded.schema is None:
+        return None
+    return profile_of(loaded.schema, parsed.features, Scores(scored.prediction, scored.probabilities), scored.errors)
+
+
+def _counted(outcomes: Sequence[Outcome], profile: Profile | None, loaded: Loaded) -> list[ChunkProfile]:
+    """What the claims add to the statistics: one entry per endpoint, the first of them with the profile of all rows."""
+    found: list[ChunkProfile] = []
+    for endpoint in dict.fromkeys(outcome.claim.endpoint for outcome in outcomes):
+        own = [outcome for outcome in outcomes if outcome.claim.endpoint == endpoint]
+        errors = Counter(error.code for outcome in own for error in outcome.errors)
+        with_profile = profile is not None and not found
+        found.append(
+            ChunkProfile(
+                version_id=loaded.version.id,
+                job_id=own[0].claim.job_id,
+                as_of=own[0].claim.as_of,
+                endpoint=endpoint,
+                rows=sum(outcome.succeeded for outcome in own),
+                errors=errors,
+                seconds=[outcome.claim.seconds for outcome in own],
+                schema_digest=loaded.schema.digest if with_profile and loaded.schema is not None else None,
+                profile=profile.to_bytes() if with_profile and profile is not None else None,
+            )
+        )
+    return found
 
 
 def _blocks(

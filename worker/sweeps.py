@@ -6,8 +6,10 @@ from celery import Celery
 from sqlalchemy import Engine
 
 import logs
-from db import chunks, jobs, models, periodic, predictions, retention, workers
+from db import audits, chunks, jobs, models, periodic, predictions, retention, workers
 from db.engine import transaction
+from monitoring import alerting, rollup
+from monitoring.exporter import ROLL_UP
 from permits import publish
 from settings import Settings
 from worker import host
@@ -16,6 +18,8 @@ _log = logs.get(__name__)
 
 # A permit drains its lane, so there is no use in more of them than there are children to take one.
 _MOST_PERMITS = 16
+# Beat may have been away for so long; audits of older windows would tell nobody anything.
+_CATCH_UP_HOURS = 48
 
 
 def kick(engine: Engine, app: Celery) -> str:
@@ -23,6 +27,7 @@ def kick(engine: Engine, app: Celery) -> str:
     counts = chunks.claimable(engine)
     with transaction(engine) as connection:
         counts["register"] = models.registrations_due(connection)
+        counts["audit"] = audits.due(connection)
         children = {
             lane: sum(lane in row.lanes for row in workers.live(connection)) for lane in ("interactive", "bulk")
         }
@@ -38,6 +43,23 @@ def rescue(engine: Engine, settings: Settings) -> str:
     if count:
         _log.warning("rescued", chunks=count, dead_owners=dead)
     return f"{count} rescued"
+
+
+def request_audits(engine: Engine) -> str:
+    """Ask for the audits whose hour has come, and for those that an outage left out."""
+    with transaction(engine) as connection:
+        return f"{audits.request_due(connection, catch_up_hours=_CATCH_UP_HOURS)} audits asked for"
+
+
+def roll_up(engine: Engine, settings: Settings) -> str:
+    """Tell people of alerts that nobody was told of, and merge what finishes have counted."""
+    told = alerting.deliver(engine, settings)
+    count = rollup.roll_up(engine)
+    with transaction(engine) as connection:
+        slot = periodic.this_hour(connection)
+        periodic.begin(connection, ROLL_UP, slot)
+        periodic.end(connection, ROLL_UP, slot)
+    return f"{count} entries rolled up, {told} alerts told of"
 
 
 def sweep(engine: Engine) -> str:
@@ -60,7 +82,9 @@ def housekeeping(engine: Engine, settings: Settings) -> str:
     with transaction(engine) as connection:
         made = predictions.ensure_partitions(connection)
         removed = retention.sweep(connection, days=settings.retention_days)
+        audits.sweep(connection, days=settings.retention_days)
         workers.sweep(connection)
         periodic.sweep(connection)
         periodic.end(connection, "housekeeping", slot)
+    rollup.make_days(engine)
     return f"{len(made)} partitions made, {removed} jobs removed"

@@ -21,6 +21,21 @@ def register() -> str:
     return child.current().register()
 
 
+@app.task(name="audit.run")
+def run_audits() -> str:
+    return child.current().audit()
+
+
+@app.task(name="tick.audits")
+def request_audits() -> str:
+    return sweeps.request_audits(child.current().engine)
+
+
+@app.task(name="tick.roll_up")
+def roll_up() -> str:
+    return sweeps.roll_up(child.current().engine, child.current().settings)
+
+
 @app.task(name="tick.kick")
 def kick() -> str:
     return sweeps.kick(child.current().engine, app)

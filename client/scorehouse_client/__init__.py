@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from scorehouse_client.client import Client
 from scorehouse_client.errors import (
+    AuditFailed,
     ConnectionFailed,
     DeploymentFailed,
     JobNotFinished,
@@ -22,6 +23,7 @@ from scorehouse_client.errors import (
 from scorehouse_client.resources import Deployment, Job, Model, ModelVersion, Rows
 
 __all__ = [
+    "AuditFailed",
     "Client",
     "ConnectionFailed",
     "Deployment",

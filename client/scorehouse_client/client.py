@@ -10,6 +10,7 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import Any, Literal
 
+from scorehouse_client.audits import AuditCalls
 from scorehouse_client.bodies import Source
 from scorehouse_client.destination import Output, check, opened
 from scorehouse_client.errors import ConnectionFailed, ScorehouseApiError
@@ -23,7 +24,7 @@ DOWNLOAD_ATTEMPTS = 4
 FORMATS: Mapping[str, ResultFormat] = {".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 
 
-class Client(JobCalls, ModelCalls):
+class Client(JobCalls, ModelCalls, AuditCalls):
     """Calls of the API at `url` with a bearer `token`; safe to share between threads.
 
     `timeout` (s) bounds the wait for an answer that should come at once; what the API is asked to hold comes on top.
@@ -106,6 +107,7 @@ class Client(JobCalls, ModelCalls):
         input_format: InputFormat | None = None,
         metadata: Mapping[str, str] | None = None,
         priority: Priority | None = None,
+        as_of: str | None = None,
         idempotency_key: str | None = None,
         format: ResultFormat | None = None,
         include_inputs: bool = False,
@@ -134,6 +136,7 @@ class Client(JobCalls, ModelCalls):
             input_format=input_format,
             metadata=metadata,
             priority=priority,
+            as_of=as_of,
             idempotency_key=idempotency_key,
             progress=on_upload,
         )

@@ -119,6 +119,17 @@ class RegistrationFailed(ScorehouseClientError):
         )
 
 
+class AuditFailed(ScorehouseClientError):
+    """The audit (`.audit`, as the API tells of it) could not be done."""
+
+    def __init__(self, audit: Mapping[str, Any]) -> None:
+        super().__init__(audit)
+        self.audit = audit
+
+    def __str__(self) -> str:
+        return f"the {self.audit['kind']} audit of {self.audit['model']} failed: {self.audit.get('error')}"
+
+
 class DeploymentFailed(ScorehouseClientError):
     """The deployment (`.deployment`) ended as failed."""
 

@@ -47,6 +47,7 @@ class JobCalls:
         input_format: InputFormat | None = None,
         metadata: Mapping[str, str] | None = None,
         priority: Priority | None = None,
+        as_of: str | None = None,
         idempotency_key: str | None = None,
         progress: BytesProgress | None = None,
     ) -> Job:
@@ -55,7 +56,7 @@ class JobCalls:
         It is streamed: memory does not grow with the file. The format is told by the name (`.csv`, `.tsv`, `.ndjson`,
         `.jsonl`, each also with `.gz`) and is CSV otherwise; `input_format` overrides it. An upload that breaks off
         is repeated from its start when the source can be rewound; the Idempotency-Key (made here unless given) sees to
-        it that this never makes two jobs.
+        it that this never makes two jobs. `as_of` (RFC 3339) is the time that the rows stand for, if it is not now.
 
         Raises:
             ScorehouseApiError: the API refused it; `errors` names each column that is wrong.
@@ -74,6 +75,7 @@ class JobCalls:
             "key_column": key_column,
             "delimiter": delimiter or ("\t" if suffix == ".tsv" else None),
             "priority": priority,
+            "as_of": as_of,
             "metadata": json.dumps(dict(metadata)) if metadata else None,
         }
         headers = {"Content-Type": MEDIA_TYPES[known], "Idempotency-Key": idempotency_key or uuid.uuid4().hex}
@@ -95,6 +97,7 @@ class JobCalls:
         key_column: str | None = None,
         metadata: Mapping[str, str] | None = None,
         priority: Priority | None = None,
+        as_of: str | None = None,
         idempotency_key: str | None = None,
         wait: float | None = None,
     ) -> Job:
@@ -111,6 +114,7 @@ class JobCalls:
             "key_column": key_column,
             "metadata": metadata,
             "priority": priority,
+            "as_of": as_of,
         }
         given = {name: value for name, value in fields.items() if value is not None}
         body = json.dumps({"model": model, "inputs": inputs, **given}, allow_nan=False, default=_plain_number).encode()

@@ -24,4 +24,5 @@ JOIN job ON job.id = next.job_id
 WHERE chunk.job_id = next.job_id
   AND chunk.number = next.number
 RETURNING chunk.job_id, chunk.number, chunk.epoch, chunk.version_id, chunk.first_row, chunk.rows, chunk.first_line,
-          chunk.payload, chunk.crashes, job.tenant, job.format, job.delimiter, job.columns, job.key_column, job.state
+          chunk.payload, chunk.crashes, job.tenant, job.format, job.delimiter, job.columns, job.key_column, job.state,
+          job.as_of, job.endpoint, EXTRACT(epoch FROM now() - job.created_at) AS waited

@@ -36,7 +36,12 @@ ROUTES = {
     "GET /health": PUBLIC,
     "GET /health/live": PUBLIC,
     "GET /health/ready": PUBLIC,
+    "GET /metrics": "audits:read",
     "GET /openapi.json": PUBLIC,
+    "GET /v1/alerts": "audits:read",
+    "GET /v1/alerts/<uuid:id>": "audits:read",
+    "GET /v1/audits/<uuid:id>": "audits:read",
+    "GET /v1/audits/<uuid:id>/report": "audits:read",
     "GET /v1/jobs": "jobs:read",
     "GET /v1/jobs/<uuid:id>": "jobs:read",
     "GET /v1/jobs/<uuid:id>/errors": "jobs:read",
@@ -44,17 +49,27 @@ ROUTES = {
     "GET /v1/jobs/<uuid:id>/results": "jobs:read",
     "GET /v1/models": "models:read",
     "GET /v1/models/<model>": "models:read",
+    "GET /v1/models/<model>/accuracy": "audits:read",
+    "GET /v1/models/<model>/audit-policy": "audits:read",
+    "GET /v1/models/<model>/audits": "audits:read",
     "GET /v1/models/<model>/deployments": "models:read",
     "GET /v1/models/<model>/deployments/<uuid:id>": "models:read",
+    "GET /v1/models/<model>/drift": "audits:read",
     "GET /v1/models/<model>/versions/<version>": "models:read",
+    "GET /v1/predictions": "jobs:read",
     "POST /predict": "jobs:write",
     "POST /predict/batch": "jobs:write",
+    "POST /v1/alerts/<uuid:id>/ack": "deploy",
+    "POST /v1/alerts/<uuid:id>/suppress": "deploy",
     "POST /v1/jobs": "jobs:write",
     "POST /v1/jobs/<uuid:id>/cancel": "jobs:write",
     "POST /v1/jobs/<uuid:id>/retry": "jobs:write",
+    "POST /v1/labels": "labels:write",
+    "POST /v1/models/<model>/audits": "audits:read",
     "POST /v1/models/<model>/deployments": "deploy",
     "POST /v1/models/<model>/rollback": "deploy",
     "POST /v1/models/<model>/versions": "models:write",
+    "PUT /v1/models/<model>/audit-policy": "deploy",
 }
 PROTECTED = [(*route.split(" "), scope) for route, scope in ROUTES.items() if scope != PUBLIC]
 JOB_ROUTES = [(method, rule) for method, rule, _ in PROTECTED if rule.startswith("/v1/jobs/")]
@@ -65,7 +80,11 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
     key_file = tmp_path / "jwt.key"
     key_file.write_text(KEY)
     return Settings(
-        data_dir=tmp_path, database_url=database_url, broker_url="redis://127.0.0.1:1/0", jwt_key_file=key_file
+        data_dir=tmp_path,
+        database_url=database_url,
+        broker_url="redis://127.0.0.1:1/0",
+        jwt_key_file=key_file,
+        api_host="192.0.2.1",  # nothing listens; what is open on loopback is not open here
     )
 
 
@@ -165,6 +184,14 @@ def test_a_protected_route_needs_a_token_of_its_scope(
     problem = assert_problem(http.open(path, method=method, headers=bearer(settings, *others)), 403)
     assert f"{scope!r}" in problem["detail"]
     assert http.open(path, method=method, headers=bearer(settings, scope)).status_code not in {401, 403}
+
+
+def test_metrics_need_no_token_on_loopback_alone(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"api_host": "127.0.0.1"}))
+    answer = app.test_client().get("/metrics")
+    assert answer.status_code == 200
+    assert b"scorehouse_up 1.0" in answer.data
+    app.extensions["scorehouse"].close()
 
 
 def claims(**changed: Any) -> dict[str, Any]:
