@@ -51,7 +51,7 @@ def _require_done(run: Any) -> None:
 
 
 def _history(connection: Connection, run: Any) -> list[dict[str, Any]]:
-    """Audits of windows of the same length up to this one; of one window that of the same version counts, so it is last."""
+    """Audits of windows of the same length up to this one. Of one window the last counts: of this version, and the newest."""
     found = audits.latest(
         connection,
         run.model_id,
@@ -60,7 +60,7 @@ def _history(connection: Connection, run: Any) -> list[dict[str, Any]]:
         until=run.window_end,
         limit=_WINDOWS,
     )
-    return [each.document for each in sorted(found, key=lambda each: each.version_id == run.version_id)]
+    return [each.document for each in sorted(reversed(found), key=lambda each: each.version_id == run.version_id)]
 
 
 def _profiles(connection: Connection, run: Any) -> tuple[Profile, Profile] | None:

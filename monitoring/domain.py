@@ -24,7 +24,7 @@ from sqlalchemy import Engine
 from db import audits, samples
 from db.engine import transaction
 from db.models import Version
-from monitoring.values import labels, numbers
+from monitoring.values import numbers
 from records.payload import unpack
 from registry.parse import parse_csv, parse_ndjson
 from registry.reference import read_reference
@@ -39,6 +39,7 @@ _SEED = 2013
 _MAX_CHUNK_BYTES = 1 << 30
 _MAX_CELL_CHARS = 10_000_000  # what is stored was accepted before
 _SHOWN_COLUMNS = 5
+_MAX_CODES = 200  # scikit-learn takes 255 categories
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def classify(
     details: dict[str, Any] = {}
     status = "insufficient_data"
     if rows >= FEWEST_ROWS:
-        value, details = _auc(_sampled(reference, ROWS), _sampled(current, ROWS), signature)
+        value, details = separability(_sampled(reference, ROWS), _sampled(current, ROWS), signature)
         status = "critical" if value >= CRITICAL else "warn" if value >= WARN else "ok"
     # As the alerts count it, nothing is 0: how far the AUC is above a coin's.
     above = None if value is None else max(value - 0.5, 0.0)
@@ -89,7 +90,8 @@ def classify(
     return document, [result]
 
 
-def _auc(reference: pa.Table, current: pa.Table, signature: Signature) -> tuple[float, dict[str, Any]]:
+def separability(reference: pa.Table, current: pa.Table, signature: Signature) -> tuple[float, dict[str, Any]]:
+    """The cross-validated ROC AUC of telling the rows of two tables apart; where that is high, by which columns."""
     together = pa.concat_tables([reference, current], promote_options="permissive")
     inputs, categorical = _inputs(together, signature)
     truth = np.repeat([0, 1], [len(reference), len(current)])
@@ -109,19 +111,31 @@ def _auc(reference: pa.Table, current: pa.Table, signature: Signature) -> tuple[
 
 
 def _inputs(table: pa.Table, signature: Signature) -> tuple[npt.NDArray[np.float64], list[int]]:
-    """(n, columns) floats, words as codes, and which columns are words (those with at most 200 different ones)."""
+    """(n, columns) floats, and which columns are codes of words (those with at most 200 different ones).
+
+    A null is a number below all others and not NaN, because scikit-learn's bins need a number in each fold.
+    """
     arrays, categorical = [], []
     for place, column in enumerate(signature.columns):
         values = table.column(column.name).combine_chunks()
-        if column.type in ("category", "text", "boolean"):
-            words = labels(values).dictionary_encode()
-            codes = words.indices.to_numpy(zero_copy_only=False).astype(np.float64)
-            if len(words.dictionary) <= 200:
-                categorical.append(place)
-            arrays.append(np.where(np.isnan(codes), np.nan, codes))
-        else:
-            arrays.append(numbers(values))
+        found = _codes(values) if column.type in ("category", "boolean") else numbers(values)
+        if column.type in ("category", "boolean") and found.max(initial=0) <= _MAX_CODES:
+            categorical.append(place)
+        cells = np.full(len(values), found.min() - 1.0 if len(found) else 0.0)
+        cells[values.is_valid().to_numpy(zero_copy_only=False)] = found
+        arrays.append(cells)
     return np.column_stack(arrays), categorical
+
+
+def _codes(values: pa.Array) -> npt.NDArray[np.int64]:
+    """Of each cell that is not null the place of its word, from 1.
+
+    They are places in the alphabet: in order of appearance, the codes would tell which rows came first.
+    """
+    encoded = values.cast(pa.string()).dictionary_encode()
+    place = 1 + np.argsort(np.argsort(np.array(encoded.dictionary.to_pylist(), object)))
+    codes: npt.NDArray[np.int64] = place[encoded.indices.drop_null().to_numpy()]
+    return codes
 
 
 def _scored_rows(engine: Engine, version: Version, signature: Signature, start: datetime, end: datetime) -> pa.Table:
