@@ -14,7 +14,15 @@ def test_predict_answers_with_the_score(house: House, toy: Toy) -> None:
     assert answer.status == 200
     labels, probabilities = toy.predict(customers(1).assign(**RECORD))
     body = answer.json
-    assert set(body) == {"key", "prediction", "probability", "confidence", "model_version", "timestamp"}
+    assert set(body) == {
+        "prediction_id",
+        "key",
+        "prediction",
+        "probability",
+        "confidence",
+        "model_version",
+        "timestamp",
+    }
     assert (body["key"], body["prediction"], body["model_version"]) == ("c-9", labels[0], "1.0.0")
     assert body["probability"] == pytest.approx(probabilities[0].tolist(), abs=1e-12)
 
