@@ -60,7 +60,8 @@ def _history(connection: Connection, run: Any) -> list[dict[str, Any]]:
         until=run.window_end,
         limit=_WINDOWS,
     )
-    return [each.document for each in sorted(reversed(found), key=lambda each: each.version_id == run.version_id)]
+    oldest_first = found[::-1]
+    return [each.document for each in sorted(oldest_first, key=lambda each: each.version_id == run.version_id)]
 
 
 def _profiles(connection: Connection, run: Any) -> tuple[Profile, Profile] | None:
