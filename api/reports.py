@@ -60,7 +60,8 @@ def _history(connection: Connection, run: Any) -> list[dict[str, Any]]:
         until=run.window_end,
         limit=_WINDOWS,
     )
-    return [each.document for each in sorted(reversed(found), key=lambda each: each.version_id == run.version_id)]
+    found = sorted(found, key=lambda each: (each.version_id == run.version_id, each.finished_at))
+    return [each.document for each in found]
 
 
 def _profiles(connection: Connection, run: Any) -> tuple[Profile, Profile] | None:
