@@ -150,6 +150,7 @@ def test_an_accuracy_report_tells_the_versions_apart(house: House, hostile: Host
     assert found == expected
     assert found[0]["metrics"]["accuracy"] == document["metrics"]["accuracy"]["value"]
     assert (document["scored"], document["labelled"]) == (504, 504)
+    assert list(document["metrics"])[:4] == ["accuracy", "precision", "recall", "f1"]
     page = Page(report(house, audit))
     page.check()
     for told in ("By version", "1.1.0", f"{found[1]['metrics']['accuracy']:.4g}", "505"):
