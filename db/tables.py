@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, UUID
 
 metadata = sa.MetaData(
     naming_convention={
@@ -419,7 +419,8 @@ audit_run = sa.Table(
     _timestamp("lease_until"),
     sa.Column("status", sa.Text),
     sa.Column("rows", sa.BigInteger),
-    sa.Column("document", JSONB),
+    # As it was written: JSONB would put accuracy, precision, recall into the order of their lengths.
+    sa.Column("document", JSON),
     sa.Column("error", sa.Text),
     _timestamp("created_at", default=True),
     _timestamp("finished_at"),

@@ -8,6 +8,7 @@ null is the drift that one looks for first. No ML library is imported here; the 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -110,9 +111,14 @@ def _interval(type: ColumnType, low: float, high: float) -> str:
     elif type == "timestamp":
         first, last = _moment(low), _moment(high)
     else:
-        first, last = f"{low:.6g}", f"{high:.6g}"
+        first, last = _number(low), _number(high)
     told = first if first == last else f"{first} to {last}"
     return f"{told} characters" if type == "text" else told
+
+
+def _number(value: float) -> str:
+    """The next float after 0, which ends the bin of 0 alone, is 0 to a reader."""
+    return f"{value if abs(value) >= sys.float_info.min else 0.0:.6g}"
 
 
 def _moment(seconds: float) -> str:

@@ -5,16 +5,17 @@ Each has a title and a description for those who do not see it. Whatever stands 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 480, 180
-LEFT, RIGHT, TOP, BOTTOM = 52, 84, 12, 24
-#: Height of a line of text.
-LINE = 12
+# On the right stands the name of a line with its value, such as `reference 0.0123`.
+LEFT, RIGHT, TOP, BOTTOM = 52, 116, 12, 24
+#: Height of a line of text, and the width of a letter, which is rarely more.
+LINE, LETTER = 12, 7
 #: A scale that is as high as its highest value would have its line run along the border.
 _HEADROOM = 0.08
 
@@ -53,15 +54,23 @@ def bars(
             for turn, (kind, share) in enumerate([("reference", expected), ("current", found)])
         )
         marks.append(Markup("<g><title>{}</title>{}</g>").format(told, pair))
-    if labels:
-        marks.append(_text(LEFT, HEIGHT - 6, _short(labels[0]), "start"))
-    if len(labels) > 1:
-        marks.append(_text(WIDTH - 8, HEIGHT - 6, _short(labels[-1]), "end"))
+    marks += _bar_names(labels, slot)
     widest = max(zip(labels, reference, current, strict=True), key=lambda one: abs(one[1] - one[2]), default=None)
     description = f"{len(labels)} bins or categories."
     if widest:
         description += f" The largest change is {widest[0]}: from {widest[1]:.1%} to {widest[2]:.1%}."
     return _svg(identity, title, description, marks)
+
+
+def _bar_names(labels: Sequence[str], slot: float) -> Iterator[Markup]:
+    """Under each pair of bars its name, if there is room; else those of the first and the last."""
+    if all(len(label) * LETTER <= slot for label in labels):
+        for number, label in enumerate(labels):
+            yield _text(LEFT + (number + 0.5) * slot, HEIGHT - 6, label, "middle")
+        return
+    yield _text(LEFT, HEIGHT - 6, _short(labels[0]), "start")
+    if len(labels) > 1:
+        yield _text(WIDTH - 8, HEIGHT - 6, _short(labels[-1]), "end")
 
 
 def history(identity: str, title: str, points: Sequence[Point], levels: Sequence[Level], *, from_zero: bool) -> Markup:
@@ -108,7 +117,7 @@ def history(identity: str, title: str, points: Sequence[Point], levels: Sequence
     marks.append(_text(LEFT, HEIGHT - 6, f"{first.at:%Y-%m-%d %H:%M}", "start"))
     if last.at > first.at:
         marks.append(_text(WIDTH - RIGHT, HEIGHT - 6, f"{last.at:%Y-%m-%d %H:%M}", "end"))
-    description = f"{len(points)} windows; the newest value is {last.value:.4g}."
+    description = f"{len(points)} window{'s' if len(points) > 1 else ''}; the newest value is {last.value:.4g}."
     description += "".join(f" The {level.kind} line is at {level.value:.4g}." for level in levels)
     return _svg(identity, title, description, marks)
 

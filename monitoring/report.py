@@ -212,6 +212,8 @@ def _shown(value: Any) -> str:
             return f"{value:,}"
         case float():
             return f"{value:.4g}"
+        case Mapping():
+            value = ", ".join(f"{name}: {_shown(each)}" for name, each in value.items())
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _DETAIL_CHARS else f"{text[:_DETAIL_CHARS]}…"
 

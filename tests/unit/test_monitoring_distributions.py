@@ -40,6 +40,11 @@ def test_a_value_between_those_of_the_reference_and_one_below_them_are_told() ->
     assert rows(found) == {"-4.25 to 1.5": (0, 1), "1.5": (1, 0), "2.5": (1, 1), "2.5 to 8": (0, 1), "8": (1, 0)}
 
 
+def test_zero_is_called_zero() -> None:
+    found = compared("number", [0.0, 0.0, 0.5, -2.0], [0.0, -1.0, 0.25])
+    assert list(rows(found)) == ["-2", "-2 to 0", "0", "0 to 0.5", "0.5"]
+
+
 @pytest.mark.parametrize("spread", [1.0, 1e-9, 1e9])
 def test_many_values_are_in_few_bars_that_are_about_equally_full(spread: float) -> None:
     reference, window = RANDOM.normal(0, spread, 5000), RANDOM.normal(0, spread, 3000)

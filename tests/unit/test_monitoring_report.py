@@ -278,3 +278,29 @@ def test_a_note_is_told_and_what_belongs_to_no_column_has_a_name() -> None:
     page.check()
     assert "Mind <this>." in page.text
     assert page.text.count("(all columns together)") == 2
+
+
+def test_the_name_of_a_line_has_room_for_its_value() -> None:
+    html = accuracy_report(accuracy(reference={"accuracy": 0.012345}), [accuracy(0)])
+    (svg,) = Page(html).svgs
+    (name,) = [one for one in svg.iter("text") if str(one.text).startswith("reference")]
+    assert name.text == "reference 0.0123"
+    width = float(svg.attrib["viewBox"].split()[2])
+    assert float(name.attrib["x"]) + 7 * len(name.text) <= width, "11 px letters are 6 to 7 px wide"
+
+
+def test_each_bar_has_its_name_when_there_is_room_for_all() -> None:
+    def named(labels: list[str]) -> list[str | None]:
+        bars = Distribution(labels, [1] * len(labels), [1] * len(labels), ordered=False)
+        svg = Page(drift_report(drift([result("x", 0.0, "ok")]), [], {"x": bars})).svgs[0]
+        return [one.text for one in svg.iter("text") if not str(one.text).endswith("%")]
+
+    assert named(["EWR", "JFK", "LGA"]) == ["EWR", "JFK", "LGA"]
+    assert named([f"airport {number}" for number in range(16)]) == ["airport 0", "airport 15"]
+    assert named(["a" * 100]) == ["a" * 27 + "…"]
+
+
+def test_details_are_short_numbers() -> None:
+    details = {"changes": {"EWR": -0.02134303680414279, "JFK": 3}, "reason": None}
+    text = Page(drift_report(drift([result("x", 0.2, "warn", details=details)]), [], {})).text
+    assert "EWR: -0.02134, JFK: 3" in text
