@@ -235,11 +235,17 @@ def _regression(outcomes: ErrorOutcomes) -> dict[str, Metric]:
 
 
 def _determination(outcomes: ErrorOutcomes) -> Metric:
-    """R²; the interval is by the delta method, for errors and labels that are jointly normal.
+    """R²; the interval is by the delta method, with the kurtosis of the errors and otherwise normal labels.
 
-    For a calibrated model it is that of Olkin and Finn, Psychological Bulletin 118 (1995), 155-164.
+    For a calibrated model with normal errors it is that of Olkin and Finn, Psychological Bulletin 118 (1995), 155-164.
     """
     unexplained = outcomes.squared / outcomes.variation
-    common = outcomes.joint**2 / (outcomes.squared * outcomes.variation) if outcomes.squared else 0.0
-    error = unexplained * 2 * np.sqrt(max(1 - common, 0.0) / outcomes.rows)
+    if not outcomes.squared:
+        return Metric(1.0, 1.0, 1.0)
+    # In this order no tiny error underflows to a division by 0.
+    kurtosis = outcomes.rows * (outcomes.fourth / outcomes.squared / outcomes.squared)
+    common = (
+        outcomes.joint / outcomes.squared * outcomes.joint / outcomes.variation
+    )  # squared correlation with the label
+    error = unexplained * np.sqrt(max(kurtosis + 1 - 4 * common, 0.0) / outcomes.rows)
     return around(1 - unexplained, float(error), lowest=-np.inf)

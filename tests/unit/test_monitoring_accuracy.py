@@ -161,6 +161,19 @@ def test_intervals_cover_the_truth() -> None:
     assert np.mean([window["ece"].low <= 0.005 for window in windows]) >= 0.9  # the model is calibrated
 
 
+def test_intervals_of_averages_are_as_wide_as_resampling_has_them() -> None:
+    probabilities, truth = three(800)
+    guess = np.array(THREE.classes)[(probabilities * [0.3, 1, 3]).argmax(axis=1)]  # of very unlike precision and recall
+    labels = np.array([*THREE.classes, "d"])[truth]
+    labels[::40] = "d"
+    found, random = metrics(outcomes_of(THREE, guess, None, None, labels)), np.random.default_rng(9)
+    samples = random.integers(0, 800, (1000, 800))
+    drawn = [values(outcomes_of(THREE, guess[rows], None, None, labels[rows])) for rows in samples]
+    for name in ("accuracy", "precision", "f1"):
+        width = 2 * 1.96 * np.std([one[name] for one in drawn])
+        assert found[name].high - found[name].low == pytest.approx(width, rel=0.06), name
+
+
 def test_regression_intervals_cover_the_truth() -> None:
     random = np.random.default_rng(12)
     guess = random.normal(size=200_000)
@@ -170,6 +183,13 @@ def test_regression_intervals_cover_the_truth() -> None:
     for name, value in whole.items():
         covered = np.mean([window[name].low <= value <= window[name].high for window in windows])
         assert 0.9 <= covered < 0.99, name
+
+
+@pytest.mark.parametrize("error", [0.0, 1e-100, 1e-160])
+def test_a_perfect_regression_has_an_interval_too(error: float) -> None:
+    labels = np.array([1e-90, 2e-90, -1e-90])
+    found = metrics(regressed(labels + error, labels))["r2"]
+    assert (found.value, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0))
 
 
 def test_metrics_are_the_same_each_time_and_quick() -> None:
