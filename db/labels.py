@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -24,6 +24,17 @@ from records.key_filter import probe
 # Up to this many keys are looked up one by one; for more, each block of the model is read once.
 _FEW_KEYS = 50
 
+# Of COPY's text format.
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+# The transaction that wrote the row: there is no cast from its type to a number, only by way of text.
+_WRITTEN_BY = sa.cast(sa.cast(sa.literal_column("outcome_window.xmin"), sa.Text), sa.BigInteger)
+
+# A million labels take some 20 seconds, and the answer may take as long as clients wait for it.
+_UPLOAD_SETTINGS = "SET LOCAL work_mem = '64MB'; SET LOCAL statement_timeout = '280s'"
+# A day is counted within the lease of its audit.
+_COUNT_SETTINGS = "SET LOCAL statement_timeout = '280s'"
+
 _STAGE = """
     CREATE TEMPORARY TABLE incoming (
         place integer NOT NULL, record_key text COLLATE "C", job_id uuid, row integer, label text NOT NULL,
@@ -32,8 +43,7 @@ _STAGE = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class NewLabel:
+class NewLabel(NamedTuple):  # made a million at a time
     """The truth about a record key, or about row `row` of job `job_id`."""
 
     label: str
@@ -69,21 +79,24 @@ class Staging:
 
     def add(self, labels: Iterable[NewLabel]) -> None:
         """Take some more; one without a time counts as observed now."""
-        buffer = io.StringIO()
-        for item in labels:
-            target = (item.record_key, item.job_id, item.row)
-            fields = (self._received, *target, item.label, (item.observed_at or self._now).isoformat())
-            buffer.write("\t".join(_copied(field) for field in fields) + "\n")
-            self._received += 1
-        buffer.seek(0)
+        lines: list[str] = []
+        before, when = None, self._now.isoformat()
+        for place, (text, observed_at, record_key, job_id, row) in enumerate(labels, self._received):
+            if observed_at is not before:  # mostly it is the same for many
+                before, when = observed_at, (observed_at or self._now).isoformat()
+            target = f"\\N\t{job_id}\t{row}" if record_key is None else f"{record_key.translate(_ESCAPES)}\t\\N\t\\N"
+            lines.append(f"{place}\t{target}\t{text.translate(_ESCAPES)}\t{when}\n")
+        self._received += len(lines)
         cursor_of(self._connection).copy_from(
-            buffer, "incoming", columns=("place", "record_key", "job_id", "row", "label", "observed_at")
+            io.StringIO("".join(lines)),
+            "incoming",
+            columns=("place", "record_key", "job_id", "row", "label", "observed_at"),
         )
 
     def store(self, tenant: str, model_id: int, version_ids: Sequence[int]) -> Counts:
         """Put them in, the newest of each target, and mark what they change as dirty."""
         parameters = {"tenant": tenant, "version_ids": list(version_ids)}
-        self._connection.execute(sa.text("ANALYZE incoming"))
+        self._connection.execute(sa.text(f"{_UPLOAD_SETTINGS}; ANALYZE incoming"))
         stored = self._connection.execute(statement("store_labels"), {"model_id": model_id}).one()
         self._find_keys(version_ids)
         matched = int(self._connection.execute(statement("match_labels"), parameters).one().matched)
@@ -145,32 +158,36 @@ def have_any(connection: Connection, version_ids: Sequence[int]) -> set[int]:
     return set(connection.execute(query, {"ids": list(version_ids)}).scalars())
 
 
-def dirty_days(connection: Connection, version_id: int) -> list[date]:
-    """Days to be counted anew, the oldest first."""
+def dirty_days(connection: Connection, version_id: int) -> list[tuple[date, int]]:
+    """Days to be counted anew, the oldest first, each with what `put_count` wants to have back."""
     query = (
-        sa.select(outcome_window.c.day)
+        sa.select(outcome_window.c.day, _WRITTEN_BY)
         .where(outcome_window.c.version_id == version_id, outcome_window.c.dirty)
         .order_by(outcome_window.c.day)
     )
-    return list(connection.execute(query).scalars())
-
-
-def begin_count(connection: Connection, version_id: int, day: date) -> None:
-    """Clean the day before it is counted: what arrives from now on makes it dirty again."""
-    connection.execute(
-        sa.update(outcome_window)
-        .where(outcome_window.c.version_id == version_id, outcome_window.c.day == day)
-        .values(dirty=False)
-    )
+    return [(day, found) for day, found in connection.execute(query)]
 
 
 def put_count(
-    connection: Connection, version_id: int, day: date, *, scored: int, labelled: int, outcomes: dict[str, object]
+    connection: Connection,
+    version_id: int,
+    day: date,
+    mark: int,
+    *,
+    scored: int,
+    labelled: int,
+    outcomes: dict[str, object],
 ) -> None:
+    """Store what a day was counted to be. It stays dirty if anything has marked it since `dirty_days` gave `mark`.
+
+    The mark is the transaction that last wrote the row, so a count that breaks off leaves the day as dirty as it was.
+    """
     connection.execute(
         sa.update(outcome_window)
         .where(outcome_window.c.version_id == version_id, outcome_window.c.day == day)
-        .values(scored=scored, labelled=labelled, outcomes=outcomes, computed_at=sa.func.now())
+        .values(
+            scored=scored, labelled=labelled, outcomes=outcomes, computed_at=sa.func.now(), dirty=mark != _WRITTEN_BY
+        )
     )
 
 
@@ -208,6 +225,7 @@ def export_labelled(
 
     The label is empty where there is none. `sink` is called with pieces of any size.
     """
+    connection.execute(sa.text(_COUNT_SETTINGS))
     cursor = cursor_of(connection)
     query = cursor.mogrify(
         statement("labelled_predictions")
@@ -231,13 +249,3 @@ class _Sink(io.RawIOBase):
         block = bytes(data)  # type: ignore[call-overload]  # any buffer, as of io.RawIOBase
         self._write(block)
         return len(block)
-
-
-def _copied(field: object) -> str:
-    """A field in COPY's text format."""
-    if field is None:
-        return "\\N"
-    text = str(field)
-    for raw, escaped in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
-        text = text.replace(raw, escaped)
-    return text

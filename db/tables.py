@@ -336,7 +336,8 @@ label = sa.Table(
     "label",
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
-    sa.Column("model_id", sa.Integer, sa.ForeignKey("model.id"), nullable=False),
+    # No foreign key: to check it for each row of an upload costs more than all else that stores the row.
+    sa.Column("model_id", sa.Integer, nullable=False),
     sa.Column("record_key", sa.Text(collation="C")),
     sa.Column("job_id", UUID(as_uuid=True)),
     sa.Column("row", sa.Integer),

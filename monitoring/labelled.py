@@ -32,13 +32,11 @@ _TYPES = {
 def count_dirty_days(engine: Engine, model_id: int, version_id: int, output: Output, policy: Policy) -> int:
     """Count the labelled predictions of every day of a version that changed; returns how many days.
 
-    A day is marked clean before it is read, so that a label which arrives in the meantime marks it again.
+    A label that arrives while its day is counted leaves the day dirty, and so does a count that breaks off.
     """
     with transaction(engine) as connection:
         days = labels.dirty_days(connection, version_id)
-    for day in days:
-        with transaction(engine) as connection:
-            labels.begin_count(connection, version_id, day)
+    for day, mark in days:
         counter = _Counter(output, policy, datetime.now(UTC))
         with transaction(engine) as connection:
             labels.export_labelled(connection, model_id, version_id, day, counter.write)
@@ -47,6 +45,7 @@ def count_dirty_days(engine: Engine, model_id: int, version_id: int, output: Out
                 connection,
                 version_id,
                 day,
+                mark,
                 scored=counter.scored,
                 labelled=counter.labelled,
                 outcomes=counter.total.to_json(),

@@ -11,7 +11,7 @@ by_key AS (
     ON CONFLICT (model_id, record_key) WHERE record_key IS NOT NULL
     DO UPDATE SET label = EXCLUDED.label, observed_at = EXCLUDED.observed_at, received_at = now()
     WHERE EXCLUDED.observed_at >= l.observed_at
-    RETURNING l.record_key, l.job_id, l.row, xmax <> 0 AS replaced
+    RETURNING xmax <> 0 AS replaced
 ),
 by_prediction AS (
     INSERT INTO label AS l (model_id, job_id, row, label, observed_at)
@@ -22,7 +22,7 @@ by_prediction AS (
     ON CONFLICT (job_id, row) WHERE job_id IS NOT NULL
     DO UPDATE SET label = EXCLUDED.label, observed_at = EXCLUDED.observed_at, received_at = now()
     WHERE EXCLUDED.observed_at >= l.observed_at AND l.model_id = EXCLUDED.model_id
-    RETURNING l.record_key, l.job_id, l.row, xmax <> 0 AS replaced
+    RETURNING xmax <> 0 AS replaced
 ),
 kept AS (
     SELECT * FROM by_key UNION ALL SELECT * FROM by_prediction

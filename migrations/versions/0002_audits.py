@@ -81,7 +81,6 @@ def upgrade() -> None:
     _moment('observed_at', nullable=False),
     _moment('received_at', default=True),
     sa.CheckConstraint('(record_key IS NULL) = (job_id IS NOT NULL) AND (job_id IS NULL) = (row IS NULL)', name=op.f('label_one_target_check')),
-    sa.ForeignKeyConstraint(['model_id'], ['model.id'], name=op.f('label_model_id_fkey')),
     sa.PrimaryKeyConstraint('id', name=op.f('label_pkey'))
     )
     op.create_index('label_record_key_idx', 'label', ['model_id', 'record_key'], unique=True, postgresql_where=sa.text('record_key IS NOT NULL'))
