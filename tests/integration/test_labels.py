@@ -16,7 +16,6 @@ from db.engine import transaction
 from db.ids import uuid7
 from db.labels import Counts, NewLabel, Staging
 from db.tables import job, label, model_version, outcome_window
-from monitoring import labelled
 from monitoring.labelled import count_dirty_days
 from registry.signature import Output
 
@@ -108,7 +107,7 @@ def test_a_label_that_comes_while_its_day_is_counted_makes_it_be_counted_again(
         store(*arguments, **more)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(labelled.labels, "put_count", interrupted)
+        patched.setattr(labels, "put_count", interrupted)
         assert count(engine, version_id) == (1, 10)
     assert count(engine, version_id) == (1, 20)
     assert count(engine, version_id) == (0, 20)
@@ -123,7 +122,7 @@ def test_a_count_that_breaks_off_is_done_again(
         raise ConnectionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(labelled.labels, "export_labelled", broken)
+        patched.setattr(labels, "export_labelled", broken)
         with pytest.raises(ConnectionError):
             count(engine, version_id)
     assert count(engine, version_id) == (1, 10)
