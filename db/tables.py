@@ -332,11 +332,11 @@ event_total = sa.Table(
     sa.Column("count", sa.BigInteger, nullable=False),
 )
 
+# No id and no foreign key: a million labels come in one upload, and to number them or to look up their model for each
+# costs as much as all else that stores them. What a label is about is its key: one of the two indexes.
 label = sa.Table(
     "label",
     metadata,
-    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
-    # No foreign key: to check it for each row of an upload costs more than all else that stores the row.
     sa.Column("model_id", sa.Integer, nullable=False),
     sa.Column("record_key", sa.Text(collation="C")),
     sa.Column("job_id", UUID(as_uuid=True)),

@@ -72,7 +72,6 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('name', name=op.f('event_total_pkey'))
     )
     op.create_table('label',
-    sa.Column('id', sa.BigInteger(), sa.Identity(always=False), nullable=False),
     sa.Column('model_id', sa.Integer(), nullable=False),
     sa.Column('record_key', sa.Text(collation='C'), nullable=True),
     sa.Column('job_id', sa.UUID(), nullable=True),
@@ -80,8 +79,7 @@ def upgrade() -> None:
     sa.Column('label', sa.Text(), nullable=False),
     _moment('observed_at', nullable=False),
     _moment('received_at', default=True),
-    sa.CheckConstraint('(record_key IS NULL) = (job_id IS NOT NULL) AND (job_id IS NULL) = (row IS NULL)', name=op.f('label_one_target_check')),
-    sa.PrimaryKeyConstraint('id', name=op.f('label_pkey'))
+    sa.CheckConstraint('(record_key IS NULL) = (job_id IS NOT NULL) AND (job_id IS NULL) = (row IS NULL)', name=op.f('label_one_target_check'))
     )
     op.create_index('label_record_key_idx', 'label', ['model_id', 'record_key'], unique=True, postgresql_where=sa.text('record_key IS NOT NULL'))
     op.create_index('label_prediction_idx', 'label', ['job_id', 'row'], unique=True, postgresql_where=sa.text('job_id IS NOT NULL'))
