@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     kick_seconds: float = Field(1.0, gt=0, description="beat's interval for permits and rescues")
     poison_attempts: int = Field(3, ge=1, description="crashes after which a single row becomes a row error")
     deaf_seconds: float = Field(30.0, gt=0, description="a worker that claims nothing this long beside work exits")
-    retention_days: int = Field(90, ge=1, description="age at which jobs, inputs and predictions are removed")
+    retention_days: int = Field(90, ge=1, description="age at which jobs, inputs, predictions and labels are removed")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="level of the logs")
     log_format: Literal["json", "console"] = Field("json", description="structured JSON lines or text for people")
 

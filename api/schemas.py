@@ -15,6 +15,7 @@ JobState = Literal["queued", "running", "succeeded", "completed_with_errors", "f
 Lane = Literal["interactive", "bulk"]
 
 MODEL_NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
+LONGEST_KEY = 1000  # characters of a record key
 VERSION = r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$"
 
 
@@ -268,7 +269,7 @@ class ModelPath(BaseModel):
 class NewLabel(_Closed):
     """The truth about one record key or one prediction."""
 
-    key: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(storable)] | None = None
+    key: Annotated[str, Field(min_length=1, max_length=LONGEST_KEY), AfterValidator(storable)] | None = None
     prediction_id: str | None = Field(None, description="as a prediction's result names it: JOB:ROW")
     label: bool | int | float | Annotated[str, Field(max_length=1000), AfterValidator(storable)]
     observed_at: AwareDatetime | None = Field(

@@ -1,4 +1,4 @@
-"""Retention: jobs past their age go with their inputs and results; predictions go by dropping whole partitions."""
+"""Retention: jobs and labels past their age go, with inputs and results; predictions go by dropping whole partitions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from db.ids import lower_bound
 from db.jobs import TERMINAL
-from db.tables import job
+from db.tables import job, label
 
 _DAY = "prediction_block_%Y%m%d"
 
@@ -17,10 +17,12 @@ _DAY = "prediction_block_%Y%m%d"
 def sweep(connection: Connection, *, days: int, now: datetime | None = None) -> int:
     """Remove terminal jobs of days that ended more than `days` ago; returns how many.
 
-    A day with a job that is still open keeps its partition.
+    A day with a job that is still open keeps its partition. A label lives as long from when it was last sent: what it
+    was about is gone by then, or never came, and the counts that it went into are kept.
     """
     today = (now or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
     cutoff = lower_bound(today - timedelta(days=days))
+    connection.execute(sa.delete(label).where(label.c.received_at < today - timedelta(days=days)))
     removed = connection.execute(sa.delete(job).where(job.c.id < cutoff, job.c.state.in_(TERMINAL))).rowcount
     oldest_open = connection.execute(
         sa.select(job.c.id).where(job.c.id < cutoff).order_by(job.c.id).limit(1)

@@ -339,11 +339,12 @@ event_total = sa.Table(
     sa.Column("count", sa.BigInteger, nullable=False),
 )
 
+# No id and no foreign key: a million labels come in one upload, and to number them or to look up their model for each
+# costs as much as all else that stores them. What a label is about is its key: one of the two indexes.
 label = sa.Table(
     "label",
     metadata,
-    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
-    sa.Column("model_id", sa.Integer, sa.ForeignKey("model.id"), nullable=False),
+    sa.Column("model_id", sa.Integer, nullable=False),
     sa.Column("record_key", sa.Text(collation="C")),
     sa.Column("job_id", UUID(as_uuid=True)),
     sa.Column("row", sa.Integer),
@@ -368,6 +369,13 @@ label = sa.Table(
         "row",
         unique=True,
         postgresql_where=sa.text("job_id IS NOT NULL"),
+    ),
+    # What retention removes: labels are appended in the order in which they come, or nearly.
+    sa.Index(
+        "label_received_at_idx",
+        "received_at",
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on", "pages_per_range": "32"},
     ),
 )
 

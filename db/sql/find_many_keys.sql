@@ -1,8 +1,7 @@
 -- The blocks that hold any of the staged keys: each block of the model is read once, and joined by hash.
 INSERT INTO hit (record_key, job_id, first_row)
-SELECT wanted.record_key, b.job_id, b.first_row
+SELECT element.record_key, b.job_id, b.first_row
 FROM prediction_block AS b
 CROSS JOIN LATERAL unnest(b.record_keys) AS element (record_key)
-JOIN (SELECT DISTINCT record_key FROM incoming WHERE record_key IS NOT NULL) AS wanted
-  ON wanted.record_key = element.record_key
 WHERE b.version_id = ANY (CAST(:version_ids AS integer[]))
+  AND element.record_key IN (SELECT record_key FROM incoming)

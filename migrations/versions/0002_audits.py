@@ -127,7 +127,7 @@ def upgrade() -> None:
     _moment('lease_until'),
     sa.Column('status', sa.Text(), nullable=True),
     sa.Column('rows', sa.BigInteger(), nullable=True),
-    sa.Column('document', postgresql.JSON(astext_type=sa.Text()), nullable=True),
+    sa.Column('document', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
     sa.Column('error', sa.Text(), nullable=True),
     _moment('created_at', default=True),
     _moment('finished_at'),
