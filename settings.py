@@ -32,7 +32,11 @@ class Settings(BaseSettings):
     api_url: str | None = Field(None, description="where clients find the API; unset: what `scorehouse up` wrote down")
     token: SecretStr | None = Field(None, description="bearer token of clients; unset: DATA_DIR/admin.token")
     jwt_key_file: Path | None = Field(None, description="file with the signing key; unset: DATA_DIR/jwt.key")
+    flower_host: str = Field("127.0.0.1", description="address that Flower listens on")
     flower_port: int = Field(5555, description="port of Flower")
+    flower_read_only: bool = Field(
+        True, description="whether Flower only shows; else it can stop workers, send tasks …"
+    )
     default_model: str | None = Field(None, description="model of /predict when ?model= is absent; unset: the only one")
 
     # bounds of what is accepted
