@@ -42,10 +42,14 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Needs uv; run by whoever changes a dependency.
+# Needs uv; run by whoever changes a dependency. The images take the same versions, and only what their role needs.
+UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+    --no-emit-package scorehouse --no-emit-package scorehouse-client --custom-compile-command "make lock"
+
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	    --no-emit-package scorehouse --no-emit-package scorehouse-client --custom-compile-command "make lock" -o requirements.lock requirements.in
+	$(UV_COMPILE) -o requirements.lock requirements.in
+	printf '.[api,s3]\n./client\nsetuptools>=77\n' | $(UV_COMPILE) -c requirements.lock -o requirements-api.lock -
+	printf '.[api,worker,s3]\n./client\nsetuptools>=77\n' | $(UV_COMPILE) -c requirements.lock -o requirements-image.lock -
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -84,7 +84,8 @@ def flower(
     from embedded.secrets import ensure_secrets  # noqa: PLC0415 - nothing else here needs it
 
     settings = _settings(data_dir=data_dir, flower_port=port)
-    password = ensure_secrets(settings.data_dir).flower_password()
+    kept = settings.flower_password_file
+    password = kept.read_text().strip() if kept else ensure_secrets(settings.data_dir).flower_password()
     env = {} if "FLOWER_BASIC_AUTH" in os.environ else command_lines.flower_environment(password)
     _become(command_lines.flower(settings.flower_host, settings.flower_port), settings, env)
 
