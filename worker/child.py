@@ -100,6 +100,11 @@ class Child:
                 models.fail_registration(connection, version.id, registration.reason(exc))
             _log.warning("registration_failed", model=version.model, version=version.version, reason=str(exc))
             return f"{name}: failed"
+        except Unavailable as exc:
+            with transaction(self.engine) as connection:
+                models.postpone_registration(connection, version.id)
+            _log.warning("registration_postponed", model=version.model, version=version.version, reason=str(exc))
+            return f"{name}: postponed"
         with transaction(self.engine) as connection:
             models.complete_registration(
                 connection,

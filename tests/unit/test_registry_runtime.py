@@ -25,7 +25,7 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from errors import ArtefactRefused
-from registry.runtime import Runtime, load, runtime_of
+from registry.runtime import SklearnRuntime, load, runtime_of
 
 RANDOM = np.random.default_rng(7)
 X = RANDOM.normal(size=(400, 3)).round(1)  # rounded, so that leaves and probabilities tie
@@ -126,8 +126,8 @@ QUICK = [
 @pytest.mark.parametrize("model", QUICK, ids=lambda model: type(model).__name__)
 def test_the_class_read_off_the_probabilities_is_that_of_predict(model, target):
     model = make_pipeline(StandardScaler(), model).fit(X, target)
-    runtime = Runtime(model)
-    assert runtime.takes_class_from_probabilities
+    runtime = SklearnRuntime(model)
+    assert runtime.takes_class_from_probabilities()
     scores = runtime.predict(X, class_from="probabilities")
     assert np.array_equal(scores.prediction, model.predict(X))
     assert np.array_equal(scores.probabilities, model.predict_proba(X))
@@ -137,25 +137,25 @@ def test_a_tie_is_decided_by_predict():
     model = LogisticRegression().fit(X, Y)
     model.coef_, model.intercept_ = np.zeros((1, 3)), np.array([1e-17])  # probabilities 0.5 and 0.5, decision above 0
     assert model.predict_proba(X)[0].tolist() == [0.5, 0.5]
-    assert Runtime(model).predict(X, class_from="probabilities").prediction.tolist() == model.predict(X).tolist()
+    assert SklearnRuntime(model).predict(X, class_from="probabilities").prediction.tolist() == model.predict(X).tolist()
     assert set(model.predict(X)) == {1}
 
 
 def test_a_tuned_threshold_needs_predict():
     model = FixedThresholdClassifier(LogisticRegression(), threshold=0.2).fit(X, Y)
-    assert not Runtime(model).takes_class_from_probabilities
-    assert np.array_equal(Runtime(model).predict(X).prediction, model.predict(X))
+    assert not SklearnRuntime(model).takes_class_from_probabilities()
+    assert np.array_equal(SklearnRuntime(model).predict(X).prediction, model.predict(X))
     assert (model.predict(X) != model.predict_proba(X).argmax(axis=1)).any()
 
 
 def test_a_subclass_may_predict_as_it_likes():
     contrary = type("LogisticRegression", (LogisticRegression,), {})
-    assert not Runtime(contrary().fit(X, Y)).takes_class_from_probabilities
+    assert not SklearnRuntime(contrary().fit(X, Y)).takes_class_from_probabilities()
 
 
 def test_models_without_probabilities():
     for model in (LinearSVC().fit(X, THREE), LinearRegression().fit(X, Y)):
-        scores = Runtime(model).predict(X)
+        scores = SklearnRuntime(model).predict(X)
         assert scores.probabilities is None
         assert np.array_equal(scores.prediction, model.predict(X))
 
