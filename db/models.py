@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db.ids import uuid7
 from db.tables import deployment, model, model_alias, model_version
+from db.versions import precedence
 from errors import Conflict, InvalidInput, NotFound, Problem
 
 # How often a registration may end its worker before it is given up, and how long one may take.
@@ -448,7 +449,7 @@ def _explain_missing(connection: Connection, tenant: str, name: str, version: st
     model_id = connection.execute(
         sa.select(model.c.id).where(model.c.tenant == tenant, model.c.name == name)
     ).scalar_one()
-    numbers = ", ".join(row.version for row in versions(connection, model_id))
+    numbers = ", ".join(sorted((row.version for row in versions(connection, model_id)), key=precedence, reverse=True))
     if version is None:
         raise Conflict(f"model {name!r} has no production version; deploy one of: {numbers or 'none yet'}")
     raise NotFound(f"model {name!r} has no version {version}; there are: {numbers or 'none yet'}")

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from errors import InvalidInput, Problem
+from registry.row_text import storable
 from registry.signature import Column
 
 
@@ -41,6 +42,8 @@ class EditedSignature(BaseModel):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"columns are there twice: {', '.join(twice)}; remove one of each")
+        if any(storable(name) != name for name in (*names, self.key or "", self.target or "")):
+            raise ValueError("a name holds a NUL or a lone surrogate, which is no text; remove it")
         if self.target in names:
             raise ValueError(f"the target '{self.target}' cannot be an input; remove it from the columns")
         return self
@@ -97,6 +100,8 @@ def _check_facts(column: Column) -> None:
         raise ValueError(f"column '{column.name}' is {column.type} and has a minimum or maximum; remove it")
     if bounds != sorted(bounds):
         raise ValueError(f"the minimum of column '{column.name}' is above its maximum; swap them")
+    if any(storable(word) != word for word in column.categories or ()):
+        raise ValueError(f"a category of column '{column.name}' holds a NUL or a lone surrogate; remove it")
     if column.categories is not None and len(set(column.categories)) != len(column.categories):
         raise ValueError(f"column '{column.name}' has a category twice; remove one")
 

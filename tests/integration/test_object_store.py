@@ -91,6 +91,6 @@ def test_processes_that_fetch_at_once_download_once(url: str, tmp_path: Path) ->
 def test_what_is_absent_is_told_from_what_cannot_be_reached(url: str, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=ABSENT):
         ArtefactStore(url).fetch(ABSENT, tmp_path)
-    with pytest.raises(Unavailable, match="no-such-bucket.*check SCOREHOUSE_ARTEFACT_URL"):
+    with pytest.raises(Unavailable, match=r"no-such-bucket.*check SCOREHOUSE_ARTEFACT_URL"):
         ArtefactStore("s3://no-such-bucket/models").put([CONTENT], MIB)
     assert [bucket["Name"] for bucket in boto3.client("s3").list_buckets()["Buckets"]] == [BUCKET]
