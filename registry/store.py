@@ -26,6 +26,8 @@ from errors import ArtefactRefused, InvalidInput, NotFound, ScorehouseError, Too
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _BLOCK = 1024 * 1024
+# s3fs retries by itself; with the retries of botocore below it, a worker would be silent for longer than a heartbeat may.
+_OPTIONS = {"s3": {"config_kwargs": {"connect_timeout": 3, "read_timeout": 30, "retries": {"total_max_attempts": 1}}}}
 
 
 class ArtefactStore:
@@ -36,7 +38,8 @@ class ArtefactStore:
 
     def __init__(self, url: str) -> None:
         # Path.as_uri() writes a space as %20, which fsspec would take for the folder's name.
-        self._files, root = fsspec.core.url_to_fs(unquote(urlsplit(url).path) if url.startswith("file:") else url)
+        place = unquote(urlsplit(url).path) if url.startswith("file:") else url
+        self._files, root = fsspec.core.url_to_fs(place, **_OPTIONS.get(urlsplit(url).scheme, {}))
         self._root = str(root).rstrip("/")
         self._local = isinstance(self._files, LocalFileSystem)
 

@@ -78,7 +78,7 @@ class Child:
                 if finishing is not None:
                     finishing.result()
                 finishing = self._finisher.submit(self._finish, scored)
-                names += [claim.name for claim in claims]
+                names += [outcome.claim.name for each in scored for outcome in each.outcomes]
             else:
                 self._pass_on(lane)
         finally:

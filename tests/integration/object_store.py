@@ -13,12 +13,18 @@ from moto.server import ThreadedMotoServer
 BUCKET = "models"
 
 
+def start_s3(port: int = 0) -> ThreadedMotoServer:
+    """A server; what is stored belongs to this process, so one that is started again still has it."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    return server
+
+
 @contextmanager
 def s3_server() -> Iterator[ThreadedMotoServer]:
     """The environment names it as deployments do."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
+    server = start_s3()
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as environment:
         for name, value in {
