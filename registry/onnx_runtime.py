@@ -95,11 +95,11 @@ class OnnxRuntime(Runtime):
         """(n, k), or (n, 1) for what is a decision and no probability."""
         if not isinstance(answer, list):
             found = np.asarray(answer, dtype=np.float64)
-            return found.reshape(-1, 1) if found.ndim == 1 else found
+            return _within_one(found.reshape(-1, 1) if found.ndim == 1 else found)
         if self.classes is None:
             self.classes = np.array(sorted(answer[0]))
         classes = self.classes.tolist()
-        return np.array([[row[label] for label in classes] for row in answer], dtype=np.float64)
+        return _within_one(np.array([[row[label] for label in classes] for row in answer], dtype=np.float64))
 
 
 class _Input:
@@ -180,6 +180,12 @@ def _as_in(header: Sequence[str], name: str) -> str:
         return name
     matches = [column for column in header if re.sub(r"\W", "_", column, flags=re.ASCII) == name]
     return matches[0] if len(matches) == 1 else name
+
+
+def _within_one(found: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Without the rounding of single precision, which makes 1.0000004 of a certain class; decision values stay."""
+    nearly = np.abs(found - 0.5) < 0.5 + SINGLE_TOLERANCE
+    return np.where(nearly, np.clip(found, 0.0, 1.0), found)
 
 
 def _flat(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

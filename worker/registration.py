@@ -11,6 +11,7 @@ from db.profiles import Reference
 from errors import InvalidInput, InvalidPackage, NotFound, ScorehouseError
 from monitoring.reference import reference_of
 from registry.examine import examine
+from registry.row_text import storable
 from registry.signature_file import EditedSignature
 from registry.store import ArtefactStore
 
@@ -67,7 +68,11 @@ def examine_version(version: Version, store: ArtefactStore, cache: Path) -> Exam
     )
 
 
-def reason(error: ScorehouseError) -> str:
+def reason(error: Exception) -> str:
     """The error with every place it names, for the version's `error`."""
+    if not isinstance(error, ScorehouseError):
+        return storable(
+            f"the model could not be examined ({type(error).__name__}: {error}); the worker's log says more"
+        )
     problems = error.problems if isinstance(error, InvalidInput) else []
-    return "\n".join([str(error), *(f"{problem.pointer}: {problem.detail}" for problem in problems)])
+    return storable("\n".join([str(error), *(f"{problem.pointer}: {problem.detail}" for problem in problems)]))

@@ -179,7 +179,8 @@ def another_class(golden: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"), [(one_bit_off, "golden row 1 .* off by .*the same"), (another_class, "golden row 1 .*instead of")]
+    ("damage", "told"),
+    [(one_bit_off, "golden row 1 .* off by .*the same"), (another_class, "golden row 1 .*instead of")],
 )
 def test_a_worker_that_fails_golden_rows_leaves_the_version_to_others(
     site: Site, files: tuple[Path, Path], damage: Callable[[Any], Any], told: str

@@ -6,12 +6,14 @@ import hashlib
 import os
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import skops.io
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
@@ -86,18 +88,47 @@ def test_untrusted_types_in_skops_are_listed(tmp_path):
         load(path, format="skops", digest=digest)
 
 
-def test_another_scikit_learn_is_refused_by_name(tmp_path):
-    model = LogisticRegression().fit(X, Y)
-    text = pickle.dumps(model, protocol=2)
-    import sklearn
+@pytest.fixture
+def older(monkeypatch):
+    """What is saved with this was fitted with scikit-learn 1.0.9, as far as the file can say."""
 
-    version = sklearn.__version__
-    path = tmp_path / "old.joblib"
-    old = version[:-1] + ("0" if version[-1] != "0" else "9")
-    path.write_bytes(text.replace(version.encode(), old.encode()))
-    digest = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
-    with pytest.raises(ArtefactRefused, match=f"{re.escape(old)}.*{re.escape(version)}"):
-        load(path, format="joblib", digest=digest)
+    def save(tmp_path: Path, format: str) -> tuple[Path, str]:
+        with monkeypatch.context() as patched:
+            patched.setattr("sklearn.base.__version__", "1.0.9")
+            return saved(tmp_path, LogisticRegression().fit(X, Y), format)
+
+    return save
+
+
+@pytest.mark.parametrize("format", ["joblib", "skops"])
+def test_another_scikit_learn_is_refused_unless_allowed(tmp_path, older, format):
+    path, digest = older(tmp_path, format)
+    with pytest.raises(ArtefactRefused, match=rf"1\.0\.9.*{re.escape(sklearn.__version__)}.*--allow-version-mismatch"):
+        load(path, format=format, digest=digest)
+    runtime = load(path, format=format, digest=digest, mismatch_allowed=True)
+    assert runtime.fitted_with == {"scikit-learn": "1.0.9"}
+    assert np.array_equal(runtime.predict(X).prediction, LogisticRegression().fit(X, Y).predict(X))
+
+
+def test_the_scikit_learn_of_the_fit_is_told(tmp_path):
+    path, digest = saved(tmp_path, LogisticRegression().fit(X, Y))
+    assert load(path, format="joblib", digest=digest).fitted_with == {"scikit-learn": sklearn.__version__}
+
+
+def test_a_forest_that_threads_add_up_answers_the_same_each_time():
+    forest = RandomForestClassifier(60, max_depth=4, n_jobs=4, random_state=0).fit(X, Y)
+    runtime = SklearnRuntime(forest)
+    assert len({runtime.predict(X).probabilities.tobytes() for _ in range(12)}) == 1
+    assert len({forest.predict_proba(X).tobytes() for _ in range(12)}) > 1, "this is what the runtime is there for"
+
+
+def test_a_zip_that_unpacks_to_far_too_much_is_refused(tmp_path):
+    path = tmp_path / "bomb.skops"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("zeros.npy", "w") as member:
+        for _ in range(1100):
+            member.write(bytes(1 << 20))
+    with pytest.raises(ArtefactRefused, match="far more than its"):
+        load(path, format="skops", digest="sha256:" + hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n", b"", pickle.dumps({"weights": [1, 2]}), pickle.dumps([1])])
