@@ -9,28 +9,23 @@ from flask import Response, jsonify, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api import schemas
+from api import registration, schemas
 from api.auth import caller, scope
-from api.bodies import Multipart
 from api.context import context
 from api.rendering import timestamp
 from api.submission import parse_json
-from db import models
+from db import models, versions
 from db.engine import transaction
-from db.models import NewVersion
-from errors import InvalidInput, NotFound, Problem, UnsupportedMedia
+from errors import NotFound
 
 blueprint = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="models")])
-
-_FORMATS = {".joblib": "joblib", ".pkl": "joblib", ".pickle": "joblib", ".skops": "skops"}
-_RUNS_CODE = {"joblib"}
 
 
 @blueprint.post("/<model>/versions", responses={202: schemas.ModelVersion})
 @scope("models:write")
 def register(path: schemas.ModelPath, raw: schemas.RegistrationBody) -> Response:
     """Register a version: upload its artefact and its reference; a worker examines them. Poll the version."""
-    new = _receive(path.model)
+    new = registration.receive(path.model)
     with transaction(context().engine) as connection:
         models.add_version(connection, new)
     context().publisher.want("register")
@@ -58,12 +53,12 @@ def show(path: schemas.ModelPath) -> Response:
         row = models.get(connection, caller().tenant, path.model)
         aliases = models.aliases(connection, row.id)
         deployments = models.deployments(connection, row.id)
-        versions = models.versions(connection, row.id)
+        found = versions.listing(connection, row.id)
     return jsonify(
         {
             "name": row.name,
             "aliases": {alias: aliases.get(alias) for alias in ("production", "candidate", "previous")},
-            "versions": [_version_document(path.model, version, deployments) for version in versions],
+            "versions": [_version_document(path.model, version, deployments) for version in found],
             "created_at": timestamp(row.created_at),
         }
     )
@@ -72,8 +67,22 @@ def show(path: schemas.ModelPath) -> Response:
 @blueprint.get("/<model>/versions/<version>", responses={200: schemas.ModelVersion})
 @scope("models:read")
 def show_version(path: schemas.VersionPath) -> Response:
-    """A version: its state, signature, metrics, lineage and deployments."""
+    """A version: its stage, signature, metrics, lineage and deployments."""
     return _version(path.model, path.version)
+
+
+@blueprint.get("/<model>/versions/<version>/metrics", responses={200: schemas.MetricsHistory})
+@scope("models:read")
+def metrics(path: schemas.VersionPath, query: schemas.MetricsQuery) -> Response:
+    """How well a version did: at its registration, and at each accuracy audit since, newest first."""
+    with transaction(context().engine) as connection:
+        row = models.get(connection, caller().tenant, path.model)
+        found = versions.listing(connection, row.id, path.version)
+        audits = versions.accuracy_audits(connection, found[0].id, query.limit) if found else []
+    if not found:
+        raise NotFound(f"model {path.model!r} has no version {path.version}")
+    history = [_audited(audit) for audit in audits] + _registered(found[0])
+    return jsonify({"model": path.model, "version": path.version, "metrics": history})
 
 
 @blueprint.post("/<model>/deployments", responses={202: schemas.Deployment})
@@ -115,75 +124,10 @@ def show_deployment(path: schemas.DeploymentPath) -> Response:
     return _deployment(path.model, path.id)
 
 
-def _receive(model: str) -> NewVersion:
-    """Read the form from front to back: fields, then the two files, which go to the store as they arrive."""
-    if request.mimetype != "multipart/form-data":
-        raise UnsupportedMedia(
-            "send multipart/form-data with the fields first, then the files `reference` and `artefact`"
-        )
-    form, settings, store = Multipart(request), context().settings, context().store
-    stored: dict[str, tuple[str, int, str]] = {}
-    fields: schemas.RegistrationFields | None = None
-    known: dict[str, str] = {}
-    while (part := form.next_file()) is not None:
-        if part.name not in {"reference", "artefact"}:
-            raise InvalidInput(
-                f"unexpected file {part.name!r}; send `reference` and `artefact`",
-                [Problem("is unexpected", f"#/{part.name}")],
-            )
-        if fields is None:
-            known = dict(form.fields)
-            fields = schemas.RegistrationFields.model_validate(known)
-        kind = _format(part.filename, trusted=fields.trust) if part.name == "artefact" else "csv"
-        digest, size = store.put(part.blocks, settings.max_artefact_bytes)
-        stored[part.name] = (digest, size, kind)
-    missing = [name for name in ("reference", "artefact") if name not in stored]
-    if missing or fields is None:
-        raise InvalidInput(
-            f"the form lacks the file {' and '.join(missing)}",
-            [Problem("is required", f"#/{name}") for name in missing],
-        )
-    form.check_nothing_after(known)
-    if fields.runtime == "onnx":
-        raise InvalidInput(
-            "this release scores with scikit-learn only; register with runtime auto or sklearn",
-            [Problem("is not available", "#/runtime")],
-        )
-    digest, size, kind = stored["artefact"]
-    return NewVersion(
-        tenant=caller().tenant,
-        model=model,
-        version=fields.version,
-        digest=digest,
-        reference_digest=stored["reference"][0],
-        format=kind,
-        runtime="sklearn",
-        size=size,
-        key_column=fields.key,
-        target_column=fields.target,
-        trusted=fields.trust,
-        created_by=caller().subject,
-    )
-
-
-def _format(filename: str, *, trusted: bool) -> str:
-    kind = next((kind for ending, kind in _FORMATS.items() if filename.lower().endswith(ending)), None)
-    if kind is None:
-        detail = f"the artefact {filename!r} is of no known format; name it .skops, .joblib or .pkl"
-        raise InvalidInput(detail, [Problem(detail, "#/artefact")])
-    if kind in _RUNS_CODE and not trusted:
-        detail = (
-            "a joblib or pickle file runs code when it is loaded: set `trust` (--trust) if you trust whoever made it, "
-            "or save the model with skops"
-        )
-        raise InvalidInput(detail, [Problem(detail, "#/trust")])
-    return kind
-
-
 def _version(model: str, version: str) -> Response:
     with transaction(context().engine) as connection:
         row = models.get(connection, caller().tenant, model)
-        found = models.versions(connection, row.id, version)
+        found = versions.listing(connection, row.id, version)
         deployments = models.deployments(connection, row.id)
     if not found:
         raise NotFound(f"model {model!r} has no version {version}")
@@ -195,18 +139,42 @@ def _version_document(model: str, row: Any, deployments: Any) -> dict[str, Any]:
         "model": model,
         "version": row.version,
         "state": row.state,
+        "stage": row.stage,
         "digest": row.digest,
         "format": row.format,
         "runtime": row.runtime,
         "size": row.size,
         "signature": row.signature,
         "metrics": row.metrics,
-        "lineage": row.lineage,
+        "lineage": {**row.declared, **(row.lineage or {})},
+        "mismatch_allowed": row.mismatch_allowed,
         "created_at": timestamp(row.created_at),
         "created_by": row.created_by,
         "error": row.error,
         "deployments": [_deployment_document(model, found) for found in deployments if found.to_version_id == row.id],
     }
+
+
+def _audited(row: Any) -> dict[str, Any]:
+    document = row.document
+    return {
+        "source": "audit",
+        "at": timestamp(row.finished_at),
+        "audit": str(row.id),
+        "status": row.status,
+        "window": document["window"],
+        "rows": document["labelled"],
+        "metrics": document["metrics"],
+    }
+
+
+def _registered(row: Any) -> list[dict[str, Any]]:
+    """The metrics on the reference; none when it has no target."""
+    if not row.metrics:
+        return []
+    values = {name: {"value": value} for name, value in row.metrics.items() if name != "rows"}
+    about = {"audit": None, "status": None, "window": None, "rows": int(row.metrics["rows"])}
+    return [{"source": "registration", "at": timestamp(row.created_at), **about, "metrics": values}]
 
 
 def _deployment(model: str, deployment_id: UUID, status: int = 200) -> Response:

@@ -1,24 +1,21 @@
-"""`scorehouse models …`: register versions, put them into production, take them back."""
+"""`scorehouse models …`: look versions up, put them into production, take them back."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.connection import Json, Url, connect
-from cli.options import Quiet
-from cli.progress import shown
+from cli.registration import ModelAtVersion, model_at_version, register_version, signature
 from cli.terminal import say, write_fields, write_json, write_table
 
 if TYPE_CHECKING:
     from scorehouse_client import Deployment, ModelVersion
 
 
-Runtime = Literal["auto", "sklearn", "onnx"]
 Name = Annotated[str, typer.Argument(help="Name of the model.", metavar="MODEL", show_default=False)]
 Why = Annotated[str | None, typer.Option(help="Kept in the history.", show_default=False)]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is live or has failed.")]
@@ -30,58 +27,14 @@ def register(app: typer.Typer) -> None:
         ("register", register_version),
         ("list", list_models),
         ("show", show),
+        ("signature", signature),
+        ("metrics", metrics),
         ("deploy", deploy),
         ("rollback", rollback),
         ("history", history),
     ):
         models.command(name)(command)
     app.add_typer(models, name="models")
-
-
-def register_version(  # noqa: PLR0917  # each is an option of the command
-    file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="The fitted model: .joblib, .pkl, .skops or .onnx.")
-    ],
-    name: Annotated[str, typer.Option("--name", "-n", help="Name of the model.")],
-    version: Annotated[str, typer.Option(help="Semantic version, such as 1.2.0.")],
-    reference: Annotated[
-        Path,
-        typer.Option(
-            exists=True, dir_okay=False, help="CSV sample: gives the signature and is what inputs are compared with."
-        ),
-    ],
-    target: Annotated[
-        str | None, typer.Option(help="Column of the reference that is predicted.", show_default=False)
-    ] = None,
-    key: Annotated[str | None, typer.Option(help="Column of the reference with ids.", show_default=False)] = None,
-    runtime: Annotated[Runtime, typer.Option(help="What runs it.")] = "auto",
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Needed for joblib and pickle, which run code when they are loaded.")
-    ] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    url: Url = None,
-) -> None:
-    """Register a version of a model; it is immutable from then on."""
-    with connect(url) as client, shown(quiet) as display:
-        found = client.register_version(
-            name,
-            version,
-            file,
-            reference,
-            key=key,
-            target=target,
-            runtime=runtime,
-            trust=trust,
-            progress=display.upload,
-        )
-    if as_json:
-        write_json(found.raw)
-    elif not quiet:
-        say(
-            f"{found.model} {found.version} is registered ({found.runtime or found.format}, {found.digest}). "
-            f"Put it into production with `scorehouse models deploy {found.model} {found.version}`"
-        )
 
 
 def list_models(as_json: Json = False, url: Url = None) -> None:
@@ -113,10 +66,10 @@ def show(
     aliases = ", ".join(f"{alias} {held}" for alias, held in found.aliases.items() if held)
     write_fields([("model", found.name), ("created", found.created_at), ("aliases", aliases or "none")])
     rows = [
-        (each.version, each.state, each.runtime, each.size, each.created_at, each.created_by, each.error)
+        (each.version, each.stage, each.runtime, each.size, each.created_at, each.created_by, each.error)
         for each in found.versions
     ]
-    write_table(("version", "state", "runtime", "bytes", "created", "by", "error"), rows)
+    write_table(("version", "stage", "runtime", "bytes", "created", "by", "error"), rows)
 
 
 def _show_version(found: ModelVersion, as_json: bool) -> None:
@@ -126,7 +79,7 @@ def _show_version(found: ModelVersion, as_json: bool) -> None:
     write_fields(
         [
             ("version", f"{found.model} {found.version}"),
-            ("state", found.state),
+            ("stage", found.stage),
             ("error", found.error),
             ("digest", found.digest),
             ("runtime", f"{found.runtime} ({found.format})"),
@@ -134,13 +87,35 @@ def _show_version(found: ModelVersion, as_json: bool) -> None:
             ("created", found.created_at),
             ("by", found.created_by),
             ("metrics", _short(found.metrics)),
-            ("lineage", _short(found.lineage)),
+            *((name, _short(told) if isinstance(told, Mapping) else told) for name, told in found.lineage.items()),
         ]
     )
     columns = [column for column in found.signature.get("columns") or () if isinstance(column, Mapping)]
     if columns:
         rows = [[column.get("name"), column.get("type"), _facts(column)] for column in columns]
         write_table(("column", "type", "accepts"), rows)
+
+
+def metrics(model: ModelAtVersion, as_json: Json = False, url: Url = None) -> None:
+    """Show how well a version did: at its registration, and at each accuracy audit since."""
+    name, version = model_at_version(model)
+    with connect(url) as client:
+        history = client.version_metrics(name, version)
+    if as_json:
+        write_json({"model": name, "version": version, "metrics": history})
+        return
+    rows = [
+        (
+            each["at"],
+            each["source"],
+            each["window"] and f"{each['window']['start']} to {each['window']['end']}",
+            each["rows"],
+            each["status"],
+            _short({metric: found["value"] for metric, found in each["metrics"].items()}),
+        )
+        for each in history
+    ]
+    write_table(("when", "source", "window", "labelled rows", "status", "metrics"), rows)
 
 
 def deploy(  # noqa: PLR0917  # each is an option of the command

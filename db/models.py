@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -14,7 +14,8 @@ from sqlalchemy.exc import IntegrityError
 
 from db.ids import uuid7
 from db.tables import deployment, model, model_alias, model_version
-from errors import Conflict, InvalidInput, NotFound
+from db.versions import precedence
+from errors import Conflict, InvalidInput, NotFound, Problem
 
 # How often a registration may end its worker before it is given up, and how long one may take.
 _REGISTRATION_ATTEMPTS = 3
@@ -39,11 +40,14 @@ class Version:
     target_column: str | None
     signature: dict[str, Any] | None
     golden: list[dict[str, Any]] | None
+    lineage: dict[str, Any] | None
+    mismatch_allowed: bool
+    edited_signature: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
 class NewVersion:
-    """What a registration states about a version."""
+    """What a registration states about a version; `lineage` as `api.schemas.Lineage` has it."""
 
     tenant: str
     model: str
@@ -57,6 +61,10 @@ class NewVersion:
     target_column: str | None
     trusted: bool
     created_by: str
+    lineage: dict[str, Any] = field(default_factory=dict)
+    candidate: bool = False
+    mismatch_allowed: bool = False
+    signature: dict[str, Any] | None = None
 
 
 _VERSION = (
@@ -74,6 +82,9 @@ _VERSION = (
     model_version.c.target_column,
     model_version.c.signature,
     model_version.c.golden,
+    model_version.c.lineage,
+    model_version.c.mismatch_allowed,
+    model_version.c.edited_signature,
 )
 _VERSIONS = model_version.join(model, model.c.id == model_version.c.model_id)
 
@@ -83,11 +94,13 @@ def add_version(connection: Connection, new: NewVersion) -> int:
 
     Raises:
         Conflict: the version exists with another content; versions are immutable.
+        InvalidInput: its parent does not exist.
     """
     connection.execute(insert(model).values(tenant=new.tenant, name=new.model).on_conflict_do_nothing())
     model_id = connection.execute(
         sa.select(model.c.id).where(model.c.tenant == new.tenant, model.c.name == new.model)
     ).scalar_one()
+    _check_parent(connection, model_id, new)
     values = {
         "model_id": model_id,
         "version": new.version,
@@ -101,6 +114,10 @@ def add_version(connection: Connection, new: NewVersion) -> int:
         "target_column": new.target_column,
         "trusted": new.trusted,
         "created_by": new.created_by,
+        "declared": new.lineage,
+        "wants_candidate": new.candidate,
+        "mismatch_allowed": new.mismatch_allowed,
+        "edited_signature": sa.null() if new.signature is None else new.signature,
     }
     try:
         with connection.begin_nested():
@@ -161,7 +178,7 @@ def complete_registration(
     metrics: dict[str, Any],
     lineage: dict[str, Any],
 ) -> None:
-    connection.execute(
+    row = connection.execute(
         sa.update(model_version)
         .where(model_version.c.id == version_id, model_version.c.state == "registering")
         .values(
@@ -173,6 +190,18 @@ def complete_registration(
             lease_until=None,
             error=None,
         )
+        .returning(model_version.c.model_id, model_version.c.wants_candidate)
+    ).one_or_none()
+    if row is not None and row.wants_candidate:
+        _set_alias(connection, row.model_id, "candidate", version_id)
+
+
+def postpone_registration(connection: Connection, version_id: int) -> None:
+    """Leave the examination to a later claim: nothing came of it, and the version is not to blame."""
+    connection.execute(
+        sa.update(model_version)
+        .where(model_version.c.id == version_id, model_version.c.state == "registering")
+        .values(lease_until=None, attempts=sa.func.greatest(model_version.c.attempts - 1, 0))
     )
 
 
@@ -367,8 +396,8 @@ def _set_alias(connection: Connection, model_id: int, alias: str, version_id: in
 
 def _same_content(connection: Connection, model_id: int, new: NewVersion) -> int:
     row = versions(connection, model_id, new.version)[0]
-    stated = (new.digest, new.reference_digest, new.key_column, new.target_column)
-    if (row.digest, row.reference_digest, row.key_column, row.target_column) != stated:
+    stated = (new.digest, new.reference_digest, new.key_column, new.target_column, new.signature)
+    if (row.digest, row.reference_digest, row.key_column, row.target_column, row.edited_signature) != stated:
         raise Conflict(
             f"version {new.version} of model {new.model!r} exists with another content; versions are immutable: "
             "register it under a new version number"
@@ -377,9 +406,40 @@ def _same_content(connection: Connection, model_id: int, new: NewVersion) -> int
         connection.execute(
             sa.update(model_version)
             .where(model_version.c.id == row.id)
-            .values(state="registering", error=None, attempts=0, lease_until=None, trusted=new.trusted)
+            .values(
+                state="registering",
+                error=None,
+                attempts=0,
+                lease_until=None,
+                trusted=new.trusted,
+                mismatch_allowed=new.mismatch_allowed,
+                declared=new.lineage,
+                wants_candidate=new.candidate,
+            )
         )
+    elif new.candidate:
+        _make_candidate(connection, row)
     return int(row.id)
+
+
+def _make_candidate(connection: Connection, row: sa.Row[Any]) -> None:
+    if row.state == "registered":
+        _set_alias(connection, row.model_id, "candidate", row.id)
+        return
+    wanted = sa.update(model_version).where(model_version.c.id == row.id).values(wants_candidate=True)
+    connection.execute(wanted)
+
+
+def _check_parent(connection: Connection, model_id: int, new: NewVersion) -> None:
+    parent = new.lineage.get("parent")
+    if parent is None:
+        return
+    known = [row.version for row in versions(connection, model_id) if row.version != new.version]
+    if parent not in known:
+        detail = (
+            f"the parent {parent} is no version of model {new.model!r}; there are: {', '.join(known) or 'none yet'}"
+        )
+        raise InvalidInput(detail, [Problem(detail, "#/lineage/parent")])
 
 
 def _explain_missing(connection: Connection, tenant: str, name: str, version: str | None) -> NoReturn:
@@ -389,7 +449,7 @@ def _explain_missing(connection: Connection, tenant: str, name: str, version: st
     model_id = connection.execute(
         sa.select(model.c.id).where(model.c.tenant == tenant, model.c.name == name)
     ).scalar_one()
-    numbers = ", ".join(row.version for row in versions(connection, model_id))
+    numbers = ", ".join(sorted((row.version for row in versions(connection, model_id)), key=precedence, reverse=True))
     if version is None:
         raise Conflict(f"model {name!r} has no production version; deploy one of: {numbers or 'none yet'}")
     raise NotFound(f"model {name!r} has no version {version}; there are: {numbers or 'none yet'}")

@@ -54,6 +54,13 @@ model_version = sa.Table(
     sa.Column("key_column", sa.Text),
     sa.Column("target_column", sa.Text),
     sa.Column("trusted", sa.Boolean, nullable=False),
+    sa.Column("mismatch_allowed", sa.Boolean, nullable=False, server_default=sa.false()),
+    # It becomes the model's candidate when its registration is complete.
+    sa.Column("wants_candidate", sa.Boolean, nullable=False, server_default=sa.false()),
+    # What whoever registered it said: columns to take instead of inferred ones, and where it comes from.
+    sa.Column("edited_signature", JSONB),
+    sa.Column("declared", JSONB, nullable=False, server_default="{}"),
+    # What was found out when it was examined.
     sa.Column("signature", JSONB),
     sa.Column("golden", JSONB),
     sa.Column("metrics", JSONB),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from db import models, profiles
 from db.engine import transaction
 from db.models import Version
 from db.profiles import Reference
-from errors import ArtefactRefused, NotFound
+from errors import ArtefactRefused, NotFound, Unavailable
 from monitoring.schema import ProfileSchema
 from registry import runtime
 from registry.golden import Golden, check_golden
@@ -23,6 +25,9 @@ from registry.signature import Signature
 from registry.store import ArtefactStore
 
 _log = logs.get(__name__)
+
+# How long a version is left alone after its artefact could not be fetched.
+_AGAIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,19 @@ class Loaded:
     schema: ProfileSchema | None
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a version is not scored here, and until when (monotonic seconds): for ever, or until the store is tried again."""
+
+    digest: str
+    reason: str
+    until: float = math.inf
+
+    @property
+    def holds(self) -> bool:
+        return time.monotonic() < self.until
+
+
 class Cache:
     """At most `size` versions; the one that was used longest ago makes room."""
 
@@ -45,30 +63,33 @@ class Cache:
         self._size = size
         self._lock = threading.Lock()
         self._loaded: OrderedDict[int, Loaded] = OrderedDict()
-        self._refused: dict[int, tuple[str, str]] = {}
+        self._refused: dict[int, Refusal] = {}
 
     def get(self, version_id: int) -> Loaded:
         """The version, loaded now if it is not held.
 
         Raises:
-            ArtefactRefused: its bytes or its golden rows are not what the registry vouches for; from now on the
-                version is in `refused_ids`.
+            ArtefactRefused: its bytes or its golden rows are not what the registry vouches for, or the artefact store
+                cannot be reached; from now on, in the latter case for a while, the version is in `refused_ids`.
         """
         with self._lock:
             if version_id in self._loaded:
                 self._loaded.move_to_end(version_id)
                 return self._loaded[version_id]
-            if version_id in self._refused:
-                raise ArtefactRefused(self._refused[version_id][1])
+            refusal = self._refused.get(version_id)
+            if refusal is not None and refusal.holds:
+                raise ArtefactRefused(refusal.reason)
             with transaction(self._engine) as connection:
                 version = models.by_id(connection, version_id)
                 reference = profiles.reference(connection, version_id)
             try:
                 loaded = self._load(version, reference)
-            except ArtefactRefused as exc:
-                self._refused[version_id] = (version.digest, str(exc))
+            except (ArtefactRefused, Unavailable) as exc:
+                until = time.monotonic() + _AGAIN_SECONDS if isinstance(exc, Unavailable) else math.inf
+                self._refused[version_id] = Refusal(version.digest, str(exc), until)
                 _log.error("version_refused", model=version.model, version=version.version, reason=str(exc))
-                raise
+                raise ArtefactRefused(str(exc)) from exc
+            self._refused.pop(version_id, None)
             self._loaded[version_id] = loaded
             while len(self._loaded) > self._size:
                 self._loaded.popitem(last=False)
@@ -77,11 +98,11 @@ class Cache:
     def warm(self, versions: list[Version]) -> None:
         """Load production versions ahead of their first chunk, as many as there is room for."""
         for version in versions[: self._size]:
-            if version.id not in self._loaded and version.id not in self._refused:
+            if version.id not in self._loaded and version.id not in self.refused_ids:
                 try:
                     self.get(version.id)
                 except ArtefactRefused:
-                    continue  # logged and reported by the heartbeat
+                    return  # logged, and reported by the heartbeat, which must not be late; the others have their turn
 
     @property
     def digests(self) -> list[str]:
@@ -89,20 +110,26 @@ class Cache:
 
     @property
     def refused_ids(self) -> list[int]:
-        return list(self._refused)
+        return [version_id for version_id, refusal in list(self._refused.items()) if refusal.holds]
 
     @property
     def refused(self) -> dict[str, str]:
         """Reasons by digest."""
-        return dict(self._refused.values())
+        return {refusal.digest: refusal.reason for refusal in list(self._refused.values())}
 
     def _load(self, version: Version, reference: Reference | None) -> Loaded:
         signature = Signature.model_validate(version.signature)
         try:
             path = self._store.fetch(version.digest, self._folder)
-            loaded = runtime.load(path, format=version.format, digest=version.digest)  # type: ignore[arg-type]  # checked when registered
+            loaded = runtime.load(
+                path,
+                format=version.format,  # type: ignore[arg-type]  # checked when registered
+                digest=version.digest,
+                mismatch_allowed=version.mismatch_allowed,
+            )
         except (OSError, NotFound) as exc:
             raise ArtefactRefused(f"the artefact of {version.model}@{version.version} cannot be read: {exc}") from exc
-        check_golden(loaded, signature, [Golden.model_validate(row) for row in version.golden or []])
+        golden = [Golden.model_validate(row) for row in version.golden or []]
+        check_golden(loaded, signature, golden, (version.lineage or {}).get("examined_with"))
         schema = None if reference is None else ProfileSchema.model_validate(reference.schema)
         return Loaded(version, signature, loaded, schema)

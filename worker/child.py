@@ -16,7 +16,7 @@ import logs
 from db import chunks, models, profiles
 from db.chunks import Claim
 from db.engine import create_engine, transaction
-from errors import ArtefactRefused, Fenced, InvalidPackage, Unavailable
+from errors import ArtefactRefused, Fenced, ScorehouseError, Unavailable
 from monitoring import alerting
 from monitoring.audit import run_one
 from registry.store import ArtefactStore
@@ -78,7 +78,7 @@ class Child:
                 if finishing is not None:
                     finishing.result()
                 finishing = self._finisher.submit(self._finish, scored)
-                names += [claim.name for claim in claims]
+                names += [outcome.claim.name for each in scored for outcome in each.outcomes]
             else:
                 self._pass_on(lane)
         finally:
@@ -95,10 +95,18 @@ class Child:
         name = f"{version.model}@{version.version}"
         try:
             examined = registration.examine_version(version, self.store, Path(self.settings.data_dir) / "cache")
-        except (InvalidPackage, ArtefactRefused) as exc:
+        except Unavailable as exc:
             with transaction(self.engine) as connection:
-                models.fail_registration(connection, version.id, registration.reason(exc))
-            _log.warning("registration_failed", model=version.model, version=version.version, reason=str(exc))
+                models.postpone_registration(connection, version.id)
+            _log.warning("registration_postponed", model=version.model, version=version.version, reason=str(exc))
+            return f"{name}: postponed"
+        except Exception as exc:  # a model may raise anything
+            reason = registration.reason(exc)
+            with transaction(self.engine) as connection:
+                models.fail_registration(connection, version.id, reason)
+            foreseen = isinstance(exc, ScorehouseError)
+            about = {"model": version.model, "version": version.version, "reason": reason}
+            _log.warning("registration_failed", **about, exc_info=not foreseen)
             return f"{name}: failed"
         with transaction(self.engine) as connection:
             models.complete_registration(

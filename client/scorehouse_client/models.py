@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 from scorehouse_client.bodies import MultipartBody
@@ -38,22 +38,31 @@ class ModelCalls:
         target: str | None = None,
         runtime: Runtime = "auto",
         trust: bool = False,
+        allow_version_mismatch: bool = False,
+        lineage: Mapping[str, Any] | None = None,
+        candidate: bool = False,
+        signature: str | None = None,
         timeout: float = 600.0,
         progress: BytesProgress | None = None,
     ) -> ModelVersion:
         """Upload an artefact (.joblib, .pkl, .skops or .onnx) with its reference CSV and wait until it is registered.
 
-        `trust` is needed for joblib and pickle, which run code when they are loaded. Registering the same content
-        again is harmless; another content under the same version answers 409. `timeout` (s) bounds the wait after the
-        upload.
+        `trust` is needed for joblib and pickle, which run code when they are loaded; `allow_version_mismatch` for a
+        model that was fitted with another scikit-learn than the workers have. `lineage` may hold `training_data`
+        (sha256:…), `training_rows`, `code_revision`, `parent` and members of your own. `candidate` makes the version
+        the model's candidate. `signature` is YAML or JSON text: columns to take instead of those inferred from the
+        reference. Registering the same content again is harmless; another content under the same version answers 409.
+        `timeout` (s) bounds the wait after the upload.
 
         Raises:
             RegistrationFailed: the API took the files and then refused them.
             ScorehouseApiError, ConnectionFailed, SourceFailed
         """
-        optional = {"key": key, "target": target}
+        told = None if lineage is None else json.dumps(dict(lineage), allow_nan=False)
+        optional = {"key": key, "target": target, "lineage": told, "signature": signature}
         fields = {"version": version, **{name: value for name, value in optional.items() if value is not None}}
-        fields |= {"runtime": runtime, "trust": "true" if trust else "false"}
+        flags = {"trust": trust, "allow_version_mismatch": allow_version_mismatch, "candidate": candidate}
+        fields |= {"runtime": runtime, **{name: str(value).lower() for name, value in flags.items()}}
         body = MultipartBody(fields, {"reference": Path(reference), "artefact": Path(artefact)})
         headers = {"Content-Type": body.content_type}
         request = Request("POST", _path(model, "versions"), {}, headers, body=body, progress=progress)
@@ -74,6 +83,12 @@ class ModelCalls:
     def version(self, model: str, version: str) -> ModelVersion:
         request = Request("GET", _path(model, "versions", version))
         return ModelVersion.from_json(self._transport.json(request), model)
+
+    def version_metrics(self, model: str, version: str, *, limit: int | None = None) -> list[dict[str, Any]]:
+        """How well a version did at its registration and at each accuracy audit since, newest first."""
+        request = Request("GET", _path(model, "versions", version, "metrics"), {"limit": limit})
+        found: list[dict[str, Any]] = self._transport.json(request)["metrics"]
+        return found
 
     def deploy(  # each is a field of the request or how to wait for it
         self,

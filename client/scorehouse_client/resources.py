@@ -97,11 +97,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """An immutable version; `state` is registering, registered or failed, `size` the artefact's bytes."""
+    """An immutable version; `state` is registering, registered or failed, `size` the artefact's bytes.
+
+    `stage` is what became of it: its state until it is registered, then registered, candidate, production, previous or
+    retired.
+    """
 
     model: str
     version: str
     state: str = "registered"
+    stage: str = "registered"
     digest: str = ""
     format: str = ""
     runtime: str = ""
@@ -119,7 +124,7 @@ class ModelVersion:
         return cls(
             model=str(data.get("model") or model),
             version=str(data["version"]),
-            **_present(data, "state", "digest", "format", "runtime", "signature", "metrics", "lineage"),
+            **_present(data, "state", "stage", "digest", "format", "runtime", "signature", "metrics", "lineage"),
             size=data.get("size"),
             created_at=_time(data.get("created_at")),
             created_by=_text(data.get("created_by")),

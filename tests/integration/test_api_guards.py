@@ -56,6 +56,7 @@ ROUTES = {
     "GET /v1/models/<model>/deployments/<uuid:id>": "models:read",
     "GET /v1/models/<model>/drift": "audits:read",
     "GET /v1/models/<model>/versions/<version>": "models:read",
+    "GET /v1/models/<model>/versions/<version>/metrics": "models:read",
     "GET /v1/predictions": "jobs:read",
     "POST /predict": "jobs:write",
     "POST /predict/batch": "jobs:write",
