@@ -163,6 +163,8 @@ def _receive(model: str) -> NewVersion:
         target_column=fields.target,
         trusted=fields.trust,
         created_by=caller().subject,
+        lineage=fields.lineage,
+        candidate=fields.candidate,
     )
 
 

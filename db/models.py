@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import IntegrityError
 
 from db.ids import uuid7
@@ -57,6 +57,10 @@ class NewVersion:
     target_column: str | None
     trusted: bool
     created_by: str
+    # Where it comes from, as whoever registers it says; the examination adds to it.
+    lineage: dict[str, Any] = field(default_factory=dict)
+    # Whether it becomes the model's `candidate`.
+    candidate: bool = False
 
 
 _VERSION = (
@@ -101,15 +105,18 @@ def add_version(connection: Connection, new: NewVersion) -> int:
         "target_column": new.target_column,
         "trusted": new.trusted,
         "created_by": new.created_by,
+        "lineage": new.lineage,
     }
     try:
         with connection.begin_nested():
             version_id: int = connection.execute(
                 sa.insert(model_version).values(**values).returning(model_version.c.id)
             ).scalar_one()
-            return version_id
     except IntegrityError:
-        return _same_content(connection, model_id, new)
+        version_id = _same_content(connection, model_id, new)
+    if new.candidate:
+        _set_alias(connection, model_id, "candidate", version_id)
+    return version_id
 
 
 def claim_registration(connection: Connection) -> Version | None:
@@ -169,7 +176,7 @@ def complete_registration(
             signature=signature,
             golden=list(golden),
             metrics=metrics,
-            lineage=lineage,
+            lineage=sa.func.coalesce(model_version.c.lineage, sa.cast({}, JSONB)).op("||")(sa.cast(lineage, JSONB)),
             lease_until=None,
             error=None,
         )
@@ -187,6 +194,14 @@ def fail_registration(connection: Connection, version_id: int, error: str) -> No
 def by_id(connection: Connection, version_id: int) -> Version:
     row = connection.execute(sa.select(*_VERSION).select_from(_VERSIONS).where(model_version.c.id == version_id)).one()
     return Version(**row._mapping)
+
+
+def error_of(connection: Connection, version_id: int) -> str | None:
+    """Why a version could not be registered."""
+    error: str | None = connection.execute(
+        sa.select(model_version.c.error).where(model_version.c.id == version_id)
+    ).scalar_one()
+    return error
 
 
 def resolve(connection: Connection, tenant: str, name: str, version: str | None) -> Version:

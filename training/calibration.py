@@ -14,7 +14,9 @@ from registry.signature import Output
 
 #: The expected calibration error from which probabilities are corrected, if all of its interval is above.
 TOLERABLE = 0.02
-_BINARY = Output(kind="classification", classes=[False, True], class_type="boolean", positive=True, has_probability=True)
+_BINARY = Output(
+    kind="classification", classes=[False, True], class_type="boolean", positive=True, has_probability=True
+)
 
 
 def calibration_error(

@@ -101,9 +101,7 @@ def _baseline(context: Context) -> Any:
     return DummyClassifier(strategy="prior") if context.kind == "classification" else DummyRegressor()
 
 
-def _calibrated(
-    best: Tried, model: Any, frame: pd.DataFrame, y: pd.Series[Any], context: Context
-) -> tuple[Tried, Any]:
+def _calibrated(best: Tried, model: Any, frame: pd.DataFrame, y: pd.Series[Any], context: Context) -> tuple[Tried, Any]:
     """The model itself, or with its probabilities corrected where they were off and the correction helps."""
     truth = y.to_numpy()[best.rows]
     classes = np.unique(y.to_numpy())
@@ -124,7 +122,7 @@ def _calibrated(
 def cross_validated(name: str, model: Any, frame: pd.DataFrame, y: pd.Series[Any], context: Context) -> Tried:
     """Fit and judge a candidate fold by fold: log loss of a classification, squared error of a regression."""
     began, truth = time.monotonic(), y.to_numpy()
-    classes = np.unique(truth)
+    classes = np.unique(truth) if context.kind == "classification" else None
     means: list[float] = []
     rows: list[npt.NDArray[np.int64]] = []
     answers: list[npt.NDArray[np.float64]] = []
@@ -132,7 +130,7 @@ def cross_validated(name: str, model: Any, frame: pd.DataFrame, y: pd.Series[Any
     for number, (fit, judge) in enumerate(folds):
         context.progress(f"trying {name}", number, len(folds))
         fitted = clone(model).fit(frame.iloc[fit], y.iloc[fit])
-        probabilities = probabilities_of(fitted, frame.iloc[judge], classes) if context.kind == "classification" else None
+        probabilities = None if classes is None else probabilities_of(fitted, frame.iloc[judge], classes)
         predicted = fitted.predict(frame.iloc[judge]) if probabilities is None else None
         means.append(float(losses(truth[judge], predicted, probabilities, classes).mean()))
         rows.append(judge)

@@ -98,7 +98,10 @@ class Card:
         if self.candidates:
             yield from ("", "## What was tried", "")
             loss = "log loss" if self.target.kind == "classification" else "squared error"
-            yield from (f"| candidate | {loss} in cross-validation | standard error | seconds |", "| --- | --- | --- | --- |")
+            yield from (
+                f"| candidate | {loss} in cross-validation | standard error | seconds |",
+                "| --- | --- | --- | --- |",
+            )
             for each in self.candidates:
                 yield f"| {_escaped(each['name'])} | {each['loss']:.4g} | {each['standard_error']:.2g} | {each['seconds']:.1f} |"
         yield from ("", "## Data", "")

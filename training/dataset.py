@@ -73,7 +73,7 @@ def read_labelled(  # each is an option of the command
     """
     header, count = _counted(path, delimiter)
     _check_names(header, target=target, key=key, time=time)
-    data = _drawn(path, delimiter, count, min(count, max_rows), seed, tell)
+    data = _drawn(path, delimiter, count, wanted=min(count, max_rows), seed=seed, tell=tell)
     texts, unreadable = _texts(header, data, delimiter)
     notes = [f"{count:,} rows were read; {max_rows:,} of them were drawn at random"] if count > max_rows else []
     if unreadable:
@@ -123,13 +123,16 @@ def _check_names(header: list[str], *, target: str, key: str | None, time: str |
     wanted = {"target": target, "key": key, "time": time}
     missing = {option: name for option, name in wanted.items() if name is not None and name not in header}
     if missing:
-        problems = [Problem(f"--{option} names '{name}', which is no column", f"#/columns/{name}") for option, name in missing.items()]
+        problems = [
+            Problem(f"--{option} names '{name}', which is no column", f"#/columns/{name}")
+            for option, name in missing.items()
+        ]
         raise InvalidInput(
             f"{'; '.join(problem.detail for problem in problems)}. The columns are {', '.join(header)}", problems
         )
 
 
-def _drawn(path: Path, delimiter: str, count: int, wanted: int, seed: int, tell: Callable[[int], None]) -> bytes:
+def _drawn(path: Path, delimiter: str, count: int, *, wanted: int, seed: int, tell: Callable[[int], None]) -> bytes:
     """The bytes of `wanted` of the records, in their order, each set of so many as likely as any other.
 
     How many fall into a piece is hypergeometric, so that no more than one piece is looked at.
@@ -138,7 +141,11 @@ def _drawn(path: Path, delimiter: str, count: int, wanted: int, seed: int, tell:
     parts: list[bytes] = []
     left, open_places = count, wanted
     for piece in _pieces(path, delimiter)[1]:
-        take = piece.rows if open_places == left else int(random.hypergeometric(piece.rows, left - piece.rows, open_places))
+        take = (
+            piece.rows
+            if open_places == left
+            else int(random.hypergeometric(piece.rows, left - piece.rows, open_places))
+        )
         if take == piece.rows:
             parts.append(piece.data if piece.data.endswith(b"\n") else piece.data + b"\n")
         elif take:
@@ -183,7 +190,9 @@ def _times(
         found, faults = cells.moments(Column(name=name, type="timestamp"), cells.nulled(texts[name]))
         if faults or found.null_count:
             told = next(iter(faults.values()))[1] if faults else f"column '{name}' has empty cells"
-            raise InvalidInput(f"rows cannot be put in order by --time {name}: {told}; mend them, or name another column")
+            raise InvalidInput(
+                f"rows cannot be put in order by --time {name}: {told}; mend them, or name another column"
+            )
         return name, _microseconds(found)
     if other_parts is None:
         return None, None

@@ -11,14 +11,17 @@ Floats = npt.NDArray[np.float64]
 
 
 def losses(
-    truth: npt.NDArray[Any], predicted: npt.NDArray[Any] | None, probabilities: Floats | None, classes: npt.NDArray[Any]
+    truth: npt.NDArray[Any],
+    predicted: npt.NDArray[Any] | None,
+    probabilities: Floats | None,
+    classes: npt.NDArray[Any] | None,
 ) -> Floats:
-    """(n,) log losses from probabilities (n, k) of the classes; without them 0 or 1 for classes, squared errors for numbers.
+    """(n,) log losses from probabilities (n, k) of the classes; without them 0 or 1; squared errors where there are no classes.
 
     A label that is none of the k classes has the probability 0. Probabilities are kept off 0 by the machine's precision, as
     scikit-learn does.
     """
-    if probabilities is not None:
+    if probabilities is not None and classes is not None:
         place = {label: position for position, label in enumerate(classes.tolist())}
         at = np.array([place.get(label, -1) for label in truth.tolist()])
         chance = np.where(at < 0, 0.0, probabilities[np.arange(len(at)), np.maximum(at, 0)])
@@ -26,8 +29,8 @@ def losses(
         found: Floats = -np.log(np.clip(chance, precision, 1 - precision))
         return found
     assert predicted is not None, "a model without probabilities has predictions"
-    if predicted.dtype.kind == "f" and truth.dtype.kind == "f":
-        return np.asarray((predicted - truth) ** 2, np.float64)
+    if classes is None:
+        return np.asarray((predicted.astype(np.float64) - truth) ** 2, np.float64)
     return np.array([one != other for one, other in zip(predicted.tolist(), truth.tolist(), strict=True)], np.float64)
 
 

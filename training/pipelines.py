@@ -70,9 +70,7 @@ def gradient_boosting(
     columns: Columns, kind: Literal["classification", "regression"], seed: int, **options: Any
 ) -> Pipeline:
     """Trees: a word that was never seen counts as missing, and missing values are taken as they are."""
-    encoder = OrdinalEncoder(
-        handle_unknown="use_encoded_value", unknown_value=float("nan"), max_categories=_MOST_WORDS
-    )
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=float("nan"), max_categories=_MOST_WORDS)
     encoded = ColumnTransformer(
         [("words", encoder, columns.words), ("numbers", "passthrough", columns.numbers)],
         verbose_feature_names_out=False,

@@ -38,7 +38,8 @@ def write_reference(rows: Rows, hold_out: Positions, path: Path, *, size: int = 
     signature = rows.signature
     header = [*([signature.key] if signature.key else []), *signature.names, signature.target or "target"]
     columns = [texts_of(column, sample.features.column(column.name)).to_pylist() for column in signature.columns]
-    keys = [sample.keys.to_pylist()] if signature.key else []
+    known = [""] * len(sample) if sample.keys is None else [key or "" for key in sample.keys.to_pylist()]
+    keys = [known] if signature.key else []
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
@@ -92,7 +93,7 @@ def _wrong(rows: Rows, chosen: Positions) -> Iterable[tuple[Column, Column]]:
     sample = rows.take(chosen)
     for column in rows.signature.columns:
         found = infer_column(column.name, texts_of(column, sample.features.column(column.name)))
-        another_type = found.type != column.type and column.type != "timestamp"
+        another_type = column.type not in {found.type, "timestamp"}
         if another_type or (column.nullable and not found.nullable):
             yield column, found
 

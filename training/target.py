@@ -43,7 +43,9 @@ class Target:
             found = np.array([number(text) for text in texts], np.float64)
             if not np.isfinite(found).all():
                 wrong = texts[int(np.flatnonzero(~np.isfinite(found))[0])]
-                raise InvalidInput(f"'{self.name}' holds '{wrong}', which is no finite number; mend or remove such rows")
+                raise InvalidInput(
+                    f"'{self.name}' holds '{wrong}', which is no finite number; mend or remove such rows"
+                )
             return found
         places = Places(self.classes).of(texts)
         strange = (places < 0) | (places == len(self.classes))
@@ -51,6 +53,14 @@ class Target:
             wrong = texts[int(np.flatnonzero(strange)[0])]
             raise InvalidInput(f"'{self.name}' holds '{wrong}', which is none of the classes {self._listed()}")
         return np.array(self.classes)[places]
+
+    def knows(self, labels: Any) -> npt.NDArray[np.bool_]:
+        """(n,) whether each label of a string array is a class, or a finite number; a blank one is neither."""
+        texts = labels.to_pylist()
+        if self.classes is None:
+            return np.isfinite(np.array([number(text) for text in texts], np.float64))
+        places = Places(self.classes).of(texts)
+        return (places >= 0) & (places < len(self.classes))
 
     def output(self, *, has_probability: bool) -> Output:
         """As the signature of a registered version has it."""
@@ -85,7 +95,9 @@ def target_of(name: str, labels: Any, kind: Kind | None = None) -> Target:
         kind = "classification" if words or few or column.type == "boolean" else "regression"
     if kind == "regression":
         if words or column.type == "boolean":
-            raise InvalidInput(f"'{name}' holds words, such as '{different[0]}'; only numbers are predicted by regression")
+            raise InvalidInput(
+                f"'{name}' holds words, such as '{different[0]}'; only numbers are predicted by regression"
+            )
         return Target(name, kind)
     classes = _classes(column.type, different.to_pylist())
     target = Target(name, kind, classes)
@@ -116,7 +128,11 @@ def _check(target: Target, labels: Any) -> None:
             "Name another --target, or use --kind regression for numbers"
         )
     counts = np.bincount(Places(target.classes).of(labels.to_pylist()), minlength=len(target.classes))
-    rare = [f"{label} ({count})" for label, count in zip(target.classes, counts.tolist(), strict=True) if count < FEWEST_PER_CLASS]
+    rare = [
+        f"{label} ({count})"
+        for label, count in zip(target.classes, counts.tolist(), strict=True)
+        if count < FEWEST_PER_CLASS
+    ]
     if rare:
         raise InvalidInput(
             f"too few rows of a class to learn it and to judge it: {', '.join(rare)}; give {FEWEST_PER_CLASS} of each, "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 from scorehouse_client.bodies import MultipartBody
@@ -38,6 +38,8 @@ class ModelCalls:
         target: str | None = None,
         runtime: Runtime = "auto",
         trust: bool = False,
+        lineage: Mapping[str, Any] | None = None,
+        candidate: bool = False,
         timeout: float = 600.0,
         progress: BytesProgress | None = None,
     ) -> ModelVersion:
@@ -45,7 +47,7 @@ class ModelCalls:
 
         `trust` is needed for joblib and pickle, which run code when they are loaded. Registering the same content
         again is harmless; another content under the same version answers 409. `timeout` (s) bounds the wait after the
-        upload.
+        upload. `lineage` is kept with the version and says where it comes from; `candidate` makes it the model's candidate.
 
         Raises:
             RegistrationFailed: the API took the files and then refused them.
@@ -54,6 +56,8 @@ class ModelCalls:
         optional = {"key": key, "target": target}
         fields = {"version": version, **{name: value for name, value in optional.items() if value is not None}}
         fields |= {"runtime": runtime, "trust": "true" if trust else "false"}
+        fields |= {"lineage": json.dumps(lineage, allow_nan=False)} if lineage else {}
+        fields |= {"candidate": "true"} if candidate else {}
         body = MultipartBody(fields, {"reference": Path(reference), "artefact": Path(artefact)})
         headers = {"Content-Type": body.content_type}
         request = Request("POST", _path(model, "versions"), {}, headers, body=body, progress=progress)
