@@ -13,6 +13,7 @@ from cli.connection import Json, Url, connect
 from cli.options import Quiet
 from cli.progress import shown
 from cli.terminal import say, write_fields, write_json, write_table
+from cli.validation import validate
 
 if TYPE_CHECKING:
     from scorehouse_client import Deployment, ModelVersion
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
         ("deploy", deploy),
         ("rollback", rollback),
         ("history", history),
+        ("validate", validate),
     ):
         models.command(name)(command)
     app.add_typer(models, name="models")

@@ -59,14 +59,14 @@ def read_labelled(  # each is an option of the command
     delimiter: str = ",",
     max_rows: int,
     seed: int,
-    tell: Callable[[int], None] = lambda _: None,
+    tell: Callable[[int, int], None] = lambda *_: None,
 ) -> Dataset:
     """Read a CSV with a header.
 
     Args:
         time: column with dates or times (ISO 8601); when None, the first column of them counts unless `find_time` is off.
         max_rows: of a file with more, so many are drawn at random; the same `seed` draws the same.
-        tell: called with the number of rows read so far.
+        tell: called with the number of rows read so far, and of all.
 
     Raises:
         InvalidInput: the file cannot be read, lacks a column, or has no labelled row.
@@ -132,7 +132,9 @@ def _check_names(header: list[str], *, target: str, key: str | None, time: str |
         )
 
 
-def _drawn(path: Path, delimiter: str, count: int, *, wanted: int, seed: int, tell: Callable[[int], None]) -> bytes:
+def _drawn(
+    path: Path, delimiter: str, count: int, *, wanted: int, seed: int, tell: Callable[[int, int], None]
+) -> bytes:
     """The bytes of `wanted` of the records, in their order, each set of so many as likely as any other.
 
     How many fall into a piece is hypergeometric, so that no more than one piece is looked at.
@@ -152,7 +154,7 @@ def _drawn(path: Path, delimiter: str, count: int, *, wanted: int, seed: int, te
             chosen = np.sort(random.choice(piece.rows, take, replace=False))
             parts.append(select(piece.data, chosen.tolist(), "csv", delimiter))
         left, open_places = left - piece.rows, open_places - take
-        tell(count - left)
+        tell(count - left, count)
     return b"".join(parts)
 
 

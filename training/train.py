@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from errors import InvalidInput
 from training import recipe as recipes
@@ -79,7 +80,7 @@ def train(order: Order, out: Path, progress: Progress = lambda *_: None) -> Trai
         delimiter=order.delimiter,
         max_rows=order.max_rows,
         seed=order.seed,
-        tell=lambda rows: progress("reading", rows, 0),
+        tell=lambda rows, of: progress("reading", rows, of),
     )
     target = target_of(order.target, dataset.rows.labels, order.kind)
     parts = _split(order, dataset, target)
@@ -95,7 +96,8 @@ def train(order: Order, out: Path, progress: Progress = lambda *_: None) -> Trai
     rows = as_fitted(model, dataset.rows)
     progress("judging", 0, 1)
     judged = rows.take(parts.hold_out)
-    evaluation = evaluated(model, judged.frame, judged.labels, target)
+    with threadpool_limits(1):  # of many threads each would wait for the others
+        evaluation = evaluated(model, judged.frame, judged.labels, target)
     progress("judging", 1, 1)
     out.mkdir(parents=True, exist_ok=True)
     artefact = write_artefact(model, out)

@@ -12,7 +12,11 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
+import pytest
 from house import House
+from sklearn.metrics import accuracy_score, log_loss
+from toys import Toy, to_csv
+from toys import customers as customers_of_toy
 
 from examples.churn.data import customers
 
@@ -133,3 +137,36 @@ def test_who_may_not_deploy_may_not_let_a_training_deploy(house: House) -> None:
     assert house.call("PUT", "/v1/models/toy/training-policy", {"every_days": 7}, headers).status == 200
     assert house.call("PUT", "/v1/models/toy/training-policy", {"every_days": 0}, headers).status == 422
     assert house.call("GET", "/v1/models/toy/training-policy", headers=headers).json["promotion"] == "manual"
+
+
+def validated(house: House, *options: str) -> tuple[int, dict[str, Any]]:
+    done = scorehouse(house, "models", "validate", *options, "--json")
+    return done.returncode, json.loads(done.stdout) if done.stdout else {"said": done.stderr}
+
+
+def test_a_version_is_checked_for_a_pipeline(house: House, toy: Toy, tmp_path: Path) -> None:
+    """By what was registered, by a labelled file through the queue, and by how long single records take."""
+    data = tmp_path / "labelled.csv"
+    frame = customers_of_toy(500, seed=77)
+    frame["amount"] = frame["amount"].astype(object)
+    frame.loc[7, "amount"] = "much"  # a row that cannot be scored
+    data.write_bytes(to_csv(frame))
+    code, found = validated(house, "toy", "1.0.0", "--min", "accuracy=0.5", "--max-latency", "20")
+    assert (code, found["passed"]) == (0, True), found
+    assert found["checks"][0]["value"] == pytest.approx(accuracy_score(toy.frame["left"], toy.predict(toy.frame)[0]))
+    assert 0 < found["checks"][1]["value"] < 20
+
+    code, found = validated(
+        house, "toy", "1.0.0", "--min", "accuracy=0.5", "--data", str(data), "--max", "error_rate=0.001"
+    )
+    good = frame.drop(index=7).assign(amount=lambda rows: rows["amount"].astype(float))
+    assert (code, found["metrics"]["rows"], found["metrics"]["error_rate"]) == (1, 500, 1 / 500)
+    assert found["metrics"]["accuracy"] == pytest.approx(accuracy_score(good["left"], toy.predict(good)[0]))
+    assert found["metrics"]["log_loss"] == pytest.approx(log_loss(good["left"], toy.predict(good)[1]))
+    assert [check["passed"] for check in found["checks"]] == [True, False]
+
+    assert validated(house, "shades", "1.0.0", "--min", "roc_auc=0.5")[0] == 1, "of three classes it is not defined"
+    assert validated(house, "toy", "1.0.0", "--max-latency", "0.000001")[0] == 1
+    for wrong in (["--min", "acuracy=1"], ["--min", "accuracy"], []):
+        code, found = validated(house, "toy", "1.0.0", *wrong)
+        assert code == 2, found
