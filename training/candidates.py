@@ -77,7 +77,7 @@ def _best_of(X: pd.DataFrame, y: pd.Series[Any], context: Context, names: list[s
         "linear": lambda: linear(columns, context.kind),
         "gradient-boosting": lambda: gradient_boosting(columns, context.kind, context.seed),
         "small-trees": lambda: gradient_boosting(
-            columns, context.kind, context.seed, max_leaf_nodes=8, learning_rate=0.05, max_iter=200
+            columns, context.kind, context.seed, max_leaf_nodes=8, learning_rate=0.05
         ),
     }
     frame = X[columns.used]
