@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -78,7 +79,7 @@ def material(
     Args:
         trained_through: microseconds since 1970 of the last row that the champion was fitted on, where that is known; only
             rows of a later time are held out. Else only rows that were submitted since the champion was registered,
-            `champion_since`, are.
+            `champion_since`, are, and none that is in the reference, which it may have been fitted on.
 
     Raises:
         NotEnough: fewer than 200 such rows, or all with one label.
@@ -86,7 +87,9 @@ def material(
     times = stored.rows.times
     assert times is not None, "each stored row has a time"
     later = times > trained_through if trained_through is not None else stored.received >= champion_since
-    eligible = np.flatnonzero(later & ~_known_keys(stored.rows, reference))
+    if trained_through is None:
+        later &= ~_is_among(stored.rows, reference)
+    eligible = np.flatnonzero(later)
     if len(eligible) < FEWEST_HOLD_OUT:
         raise NotEnough(
             f"{len(eligible):,} labelled rows are later than what the champion was trained on; at least {FEWEST_HOLD_OUT} "
@@ -95,6 +98,8 @@ def material(
     held, by = _held(times, eligible, seed)
     if len(set(stored.rows.labels.take(pa.array(held)).to_pylist())) < 2:
         raise NotEnough(f"all {len(held):,} rows to judge by have the same label; nothing can be compared yet")
+    # A record counts once, and what both are judged by must not be learned from as a row of the reference.
+    reference = reference.take(np.flatnonzero(~_is_among(reference, stored.rows)))
     before = len(reference)
     rest = np.setdiff1d(np.arange(len(stored.rows)), held)
     rows = joined([reference, stored.rows]) if before else stored.rows
@@ -190,11 +195,17 @@ def _held(times: npt.NDArray[np.int64], eligible: Positions, seed: int) -> tuple
     return np.sort(np.random.default_rng(seed).choice(eligible, wanted, replace=False)), "random"
 
 
-def _known_keys(rows: Rows, reference: Rows) -> npt.NDArray[np.bool_]:
-    """(n,) whether a record is in the reference, which the champion may have been fitted on."""
-    known = set() if reference.keys is None else set(reference.keys.to_pylist()) - {None, ""}
+def _is_among(rows: Rows, others: Rows) -> npt.NDArray[np.bool_]:
+    """(n,) whether a record is one of the others too."""
+    known = set(_identities(others))
+    return np.fromiter((identity in known for identity in _identities(rows)), bool, len(rows))
+
+
+def _identities(rows: Rows) -> Iterator[object]:
+    """What tells records apart: the key, and without one all of their cells."""
     keys = [None] * len(rows) if rows.keys is None else rows.keys.to_pylist()
-    return np.fromiter((key in known for key in keys), bool, len(keys))
+    cells = zip(*(rows.features.column(name).to_pylist() for name in rows.signature.names), strict=True)
+    return (key or row for key, row in zip(keys, cells, strict=True))
 
 
 def _moment(microseconds: int) -> str:

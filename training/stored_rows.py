@@ -85,6 +85,7 @@ def stored_rows(
             pieces.append(_Piece(fresh, piece.received))
         if found >= max_rows:
             break
+    pieces.reverse()  # they came newest first
     rows = joined([piece.rows for piece in pieces]) if pieces else nothing(signature)
     received = np.repeat(
         np.array([piece.received for piece in pieces], np.int64), [len(piece.rows) for piece in pieces]

@@ -64,10 +64,23 @@ def test_where_the_training_is_not_dated_rows_count_that_were_submitted_since() 
     assert len(found.hold_out) == FEWEST_HOLD_OUT
 
 
-def test_records_of_the_reference_judge_nobody() -> None:
+def test_records_of_the_reference_judge_nobody_that_may_have_learned_from_them() -> None:
     reference = some_rows(300, first=700)
-    found = chosen(reference, stored(some_rows(1_000, times=np.arange(1_000))))
-    assert (found.hold_out - 300).max() < 700
+    rows = stored(some_rows(1_000, times=np.arange(1_000)))
+    found = chosen(reference, rows, trained_through=None)
+    assert found.hold_out.max() < 700
+    assert found.document["rows"]["reference"] == 0, "each record counts once, as it was stored"
+    dated = chosen(reference, rows)
+    assert dated.hold_out.min() == 700
+    assert not set(dated.training.tolist()) & set(dated.hold_out.tolist())
+
+
+def test_records_without_a_key_are_told_apart_by_their_cells() -> None:
+    rows = some_rows(1_000, times=np.arange(1_000))
+    bare = Rows(SIGNATURE, rows.features, rows.labels, pa.array([None] * 1_000, pa.string()), rows.times)
+    reference = bare.take(np.arange(900, 1_000))
+    found = chosen(reference, stored(bare))
+    assert found.document["rows"]["reference"] == 0
 
 
 def test_rows_of_one_label_judge_nobody() -> None:
