@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from errors import InvalidInput, ScorehouseError
 from registry.model_input import to_model_input
-from registry.runtime import Runtime
+from registry.runtime import Runtime, runtime_of
 from registry.signature import Signature
 from training.comparison import Comparison, compared
 from training.evaluation import Evaluation, of_scores
@@ -153,16 +153,18 @@ def contest(
         judged = held.frame
         model = fitted_by(recipe, fitting, target, context)
     old = of_scores(champion.predict(to_model_input(held.features, signature)), champion.classes, held.labels, target)
-    new = of_scores(Runtime(model).predict(judged), getattr(model, "classes_", None), held.labels, target)
+    new = of_scores(runtime_of(model).predict(judged), getattr(model, "classes_", None), held.labels, target)
     return Contest(model, old, new, _compared(old, new, held.labels, target), context.notes, context.candidates)
 
 
 def _again(champion: Runtime, inputs: Any, values: npt.NDArray[Any]) -> Any:
     """The champion's estimator, unfitted, fitted on other rows."""
-    steps = [champion.model] if champion.preprocessor is None else [champion.preprocessor, champion.model]
-    if not all(callable(getattr(step, "get_params", None)) and callable(getattr(step, "fit", None)) for step in steps):
+    # A runtime of another library holds no estimator.
+    parts = [getattr(champion, name, None) for name in ("preprocessor", "model")]
+    steps = [part for part in parts if part is not None]
+    if not steps or not all(hasattr(step, "get_params") and hasattr(step, "fit") for step in steps):
         raise InvalidInput(
-            f"a {type(champion.model).__name__} cannot be fitted again; name a recipe in the training policy of the model"
+            "the champion holds nothing that can be fitted again; name a recipe in the training policy of the model"
         )
     copies = [clone(step) for step in steps]
     model = copies[0] if len(copies) == 1 else Pipeline([("prepare", copies[0]), ("predict", copies[1])])

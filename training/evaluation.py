@@ -12,7 +12,7 @@ from monitoring.accuracy import metrics
 from monitoring.intervals import Metric
 from monitoring.outcomes import outcomes_of
 from monitoring.reference import text_of
-from registry.runtime import Runtime, Scores
+from registry.runtime import Scores, runtime_of
 from training.calibration import calibration_error
 from training.losses import in_order
 from training.target import Target
@@ -35,7 +35,7 @@ class Evaluation:
 
 def evaluated(model: Any, frame: Any, labels: Any, target: Target) -> Evaluation:
     """Score a frame (n rows) by an estimator as a worker would, and compare with its n labels (texts)."""
-    return of_scores(Runtime(model).predict(frame), getattr(model, "classes_", None), labels, target)
+    return of_scores(runtime_of(model).predict(frame), getattr(model, "classes_", None), labels, target)
 
 
 def of_scores(scores: Scores, known: npt.NDArray[Any] | None, labels: Any, target: Target) -> Evaluation:

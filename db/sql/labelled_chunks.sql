@@ -4,7 +4,7 @@
 SELECT c.job_id, c.number, c.version_id, c.first_row, c.rows, COALESCE(job.as_of, c.finished_at) AS at,
        job.created_at AS received
 FROM chunk AS c
-JOIN job ON job.id = c.job_id AND job.state <> 'receiving'
+JOIN job ON job.id = c.job_id AND job.state <> 'receiving' AND job.endpoint <> 'validation'
 JOIN outcome_window AS o
   ON o.version_id = c.version_id
  AND o.day = CAST(COALESCE(job.as_of, c.finished_at) AT TIME ZONE 'UTC' AS date)

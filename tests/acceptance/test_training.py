@@ -70,7 +70,7 @@ def test_what_is_trained_scores_as_it_was_judged_and_is_succeeded_by_what_is_bet
     assert (card["split"]["by"], card["split"]["column"]) == ("time", "day")
     assert house.client.model("leavers").aliases["candidate"] == "1.0.0"
     version = house.client.version("leavers", "1.0.0")
-    assert version.lineage["data_digest"] == card["data_digest"]
+    assert version.lineage["training_data"] == card["data_digest"]
     assert version.lineage["reference_digest"]
     house.client.deploy("leavers", "1.0.0")
 

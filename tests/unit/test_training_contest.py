@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from registry.runtime import Runtime
+from registry.runtime import runtime_of
 from registry.signature import Column, Signature
 from training.contest import FEWEST_HOLD_OUT, Contest, Material, NotEnough, contest, material
 from training.rows import Rows
@@ -94,7 +94,7 @@ def held(champion: Any, slope: float, *, recipe: str | None = None, target: Targ
     found = chosen(
         some_rows(200, first=10**6, slope=slope), stored(some_rows(3_000, slope=slope, times=np.arange(3_000)))
     )
-    return contest(Runtime(*champion), SIGNATURE, found, target, recipe=recipe, seed=1, progress=lambda *_: None)
+    return contest(runtime_of(champion), SIGNATURE, found, target, recipe=recipe, seed=1, progress=lambda *_: None)
 
 
 def fitted(slope: float) -> Any:
@@ -104,17 +104,17 @@ def fitted(slope: float) -> Any:
 
 @pytest.mark.parametrize("recipe", [None, "linear"])
 def test_a_champion_of_another_world_is_beaten_and_one_of_this_world_is_not(recipe: str | None) -> None:
-    beaten = held((fitted(-2.0),), 2.0, recipe=recipe)
+    beaten = held(fitted(-2.0), 2.0, recipe=recipe)
     assert beaten.comparison.verdict == "better"
     assert beaten.comparison.mcnemar is not None
     assert beaten.comparison.mcnemar["p_value"] < 0.001
     assert beaten.challenger.metrics["accuracy"].value > beaten.champion.metrics["accuracy"].value
-    assert held((fitted(2.0),), 2.0, recipe=recipe).comparison.verdict == "same"
+    assert held(fitted(2.0), 2.0, recipe=recipe).comparison.verdict == "same"
 
 
 def test_without_a_recipe_the_champions_estimator_is_fitted_again() -> None:
     champion = fitted(-2.0)
-    again = held((champion,), 2.0).model
+    again = held(champion, 2.0).model
     assert type(again) is LogisticRegression
     assert again.C == 0.5
     assert again is not champion
@@ -125,7 +125,7 @@ def test_a_champion_in_two_parts_is_fitted_again_as_a_pipeline() -> None:
     rows = some_rows(2_000, slope=-2.0)
     scaler = StandardScaler().fit(rows.frame)
     model = LogisticRegression().fit(scaler.transform(rows.frame), TARGET.values(rows.labels))
-    found = held((model, scaler), 2.0)
+    found = held({"model": model, "preprocessor": scaler, "feature_names": ["x"]}, 2.0)
     assert [type(step) for step in (found.model[0], found.model[1])] == [StandardScaler, LogisticRegression]
     assert found.comparison.verdict == "better"
 
@@ -133,7 +133,7 @@ def test_a_champion_in_two_parts_is_fitted_again_as_a_pipeline() -> None:
 def test_numbers_are_compared_by_their_squared_errors() -> None:
     number = Target("y", "regression")
     champion = LinearRegression().fit(some_rows(100).frame, np.random.default_rng(1).normal(size=100) + 5)
-    found = held((champion,), 2.0, target=number)
+    found = held(champion, 2.0, target=number)
     assert (found.comparison.loss, found.comparison.verdict, found.comparison.mcnemar) == (
         "squared_error",
         "better",
