@@ -28,7 +28,7 @@ LIVE_SECONDS = 90.0
 # Stages of the drain: no new permits, no new work, what is in hand, the onlooker, and the servers that all of them need.
 BEAT, API, WORKERS, FLOWER, BROKER, DATABASE = range(6)
 WORKER_STOP_SECONDS = 30.0
-TRAINING_STOP_SECONDS = 3.0  # a fit may take an hour; it begins again at the next start
+TRAINING_STOP_SECONDS = 10.0  # a fit may take an hour; what is killed in it begins again at the next start
 API_STOP_SECONDS = 35.0  # gunicorn gives requests 30 s
 
 
