@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     worker_cache_versions: int = Field(4, ge=1, description="model versions that a worker child keeps loaded")
     worker_concurrency: int = Field(2, ge=1, description="children of one `scorehouse worker`")
     bulk_niceness: int = Field(10, ge=0, le=19, description="nice level of children that serve only the bulk lane")
+    training_niceness: int = Field(15, ge=0, le=19, description="nice level of children of the lane `training`")
     kick_seconds: float = Field(1.0, gt=0, description="beat's interval for permits and rescues")
     poison_attempts: int = Field(3, ge=1, description="crashes after which a single row becomes a row error")
     deaf_seconds: float = Field(30.0, gt=0, description="a worker that claims nothing this long beside work exits")

@@ -666,3 +666,63 @@ class Health(BaseModel):
     workers: int
     models: dict[str, str] = Field(description="each production model: `ready`, or what is missing")
     release: str
+
+
+class TrainingRequest(_Closed):
+    """Ask for a retraining. The same trigger (or Idempotency-Key) again is the same training."""
+
+    trigger: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)] | None = Field(
+        None, description="your own name of the reason, such as the id of a pipeline's run"
+    )
+
+
+class TrainingQuery(BaseModel):
+    limit: int = Field(50, ge=1, le=500)
+
+
+class TrainingPath(ModelPath):
+    id: UUID
+
+
+class TrainingTrigger(BaseModel):
+    kind: Literal["hand", "schedule", "alert"]
+    key: str
+
+
+class Training(BaseModel):
+    """A retraining: `document` holds rows, split, metrics of both, the comparison and the decision."""
+
+    id: UUID
+    model: str
+    state: Literal["queued", "running", "succeeded", "failed", "skipped"]
+    trigger: TrainingTrigger
+    champion: str | None = Field(description="the version in production when it began")
+    challenger: str | None = Field(description="the version that was trained")
+    promoted: bool
+    reason: str | None = Field(description="why it was decided so, was skipped or failed")
+    document: dict[str, Any] | None
+    attempts: int
+    by: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class TrainingList(BaseModel):
+    trainings: list[Training]
+
+
+class TrainingPolicy(_Closed):
+    """How a model is retrained."""
+
+    promotion: Literal["manual", "auto-if-better"] = Field(
+        "manual", description="whether a challenger that is better on the hold-out is deployed by itself"
+    )
+    every_days: int | None = Field(None, ge=1, le=366, description="days between scheduled trainings; null: none")
+    on_alert: bool = Field(False, description="whether an alert that fires asks for a training")
+    min_labelled_rows: int = Field(1_000, ge=1, le=100_000_000, description="with fewer a training is skipped")
+    max_rows: int = Field(200_000, ge=1, le=10_000_000, description="labelled rows to take, the latest ones")
+    max_age_days: int = Field(365, ge=1, le=36_600, description="how long ago they may have been submitted")
+    recipe: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)] | None = Field(
+        None, description="null: the champion's recipe, or its estimator fitted again"
+    )

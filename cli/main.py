@@ -46,6 +46,8 @@ def build() -> typer.Typer:
         scoring,
         secrets,
         tokens,
+        training,
+        trainings,
     )
 
     app = typer.Typer(
@@ -65,7 +67,8 @@ def build() -> typer.Typer:
     ) -> None:
         pass
 
-    for part in (scoring, jobs, models, labels, audits, alerts, processes, demo, doctor, healthcheck, tokens, secrets):
+    parts = (scoring, jobs, models, labels, audits, alerts, training, trainings)
+    for part in (*parts, processes, demo, doctor, healthcheck, tokens, secrets):
         part.register(app)
     return app
 

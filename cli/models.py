@@ -11,6 +11,7 @@ import typer
 from cli.connection import Json, Url, connect
 from cli.registration import ModelAtVersion, model_at_version, register_version, signature
 from cli.terminal import say, write_fields, write_json, write_table
+from cli.validation import validate
 
 if TYPE_CHECKING:
     from scorehouse_client import Deployment, ModelVersion
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
         ("deploy", deploy),
         ("rollback", rollback),
         ("history", history),
+        ("validate", validate),
     ):
         models.command(name)(command)
     app.add_typer(models, name="models")

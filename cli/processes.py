@@ -22,6 +22,7 @@ DataDir = Annotated[
 class Lane(StrEnum):
     interactive = "interactive"
     bulk = "bulk"
+    training = "training"
 
 
 def register(app: typer.Typer) -> None:
@@ -57,13 +58,19 @@ def api(
 
 
 def worker(
-    lane: Annotated[list[Lane] | None, typer.Option(help="Serve this lane; repeat it for more. [all]")] = None,
+    lane: Annotated[
+        list[Lane] | None, typer.Option(help="Serve this lane; repeat it for more. [interactive, bulk]")
+    ] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Children that score.")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """A worker alone, for one lane or for all."""
+    """A worker alone, for one lane or for both that score; the lane `training` has workers of its own."""
     settings = _settings(data_dir=data_dir)
-    lanes = [str(each) for each in dict.fromkeys(lane or Lane)]
+    lanes = [str(each) for each in dict.fromkeys(lane or (Lane.interactive, Lane.bulk))]
+    if Lane.training in lanes and len(lanes) > 1:
+        raise typer.BadParameter(
+            "a fit of minutes would keep scoring waiting: start another worker for it", param_hint="--lane"
+        )
     name = f"worker-{'-'.join(lanes)}-{os.getpid()}"  # several on one host must differ; the pid stays the same
     argv = command_lines.worker(lanes, concurrency or settings.worker_concurrency, name)
     _become(argv, settings, command_lines.worker_environment(lanes))

@@ -66,10 +66,11 @@ def record(
     document: dict[str, Any],
     run_id: UUID | None = None,
     quiet: bool = False,
-) -> None:
-    """Keep a transition; unless it is quiet, somebody is to be told of it."""
-    connection.execute(
-        sa.insert(alert_event).values(
+) -> int:
+    """Keep a transition, and return its id; unless it is quiet, somebody is to be told of it."""
+    event_id: int = connection.execute(
+        sa.insert(alert_event)
+        .values(
             alert_id=alert_id,
             from_state=origin,
             to_state=to,
@@ -78,7 +79,9 @@ def record(
             document=document,
             deliveries=[] if quiet else None,
         )
-    )
+        .returning(alert_event.c.id)
+    ).scalar_one()
+    return event_id
 
 
 def take_due(connection: Connection) -> sa.Row[Any] | None:

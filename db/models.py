@@ -218,6 +218,14 @@ def by_id(connection: Connection, version_id: int) -> Version:
     return Version(**row._mapping)
 
 
+def error_of(connection: Connection, version_id: int) -> str | None:
+    """Why a version could not be registered."""
+    error: str | None = connection.execute(
+        sa.select(model_version.c.error).where(model_version.c.id == version_id)
+    ).scalar_one()
+    return error
+
+
 def resolve(connection: Connection, tenant: str, name: str, version: str | None) -> Version:
     """The version that a submission is pinned to: the one named, or production.
 

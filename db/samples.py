@@ -1,13 +1,16 @@
-"""Stored inputs to look at again: chunks of a version's window, chosen at random."""
+"""Stored inputs to look at again: chunks of a version's window, chosen at random, and those whose rows have labels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from db.sql import statement
 from db.tables import chunk, job
 
 
@@ -45,3 +48,36 @@ def chunks_between(
             .order_by(counted.c.place)
         )
     )
+
+
+def labelled_chunks(
+    connection: Connection, version_ids: Sequence[int], *, max_age_days: int, limit: int
+) -> Sequence[sa.Row[Any]]:
+    """Chunks that may have labelled rows, newest first: job_id, number, version_id, first_row, rows, at, received."""
+    return connection.execute(
+        statement("labelled_chunks"),
+        {"version_ids": list(version_ids), "max_age_days": max_age_days, "limit": limit},
+    ).all()
+
+
+def labelled_rows(connection: Connection, model_id: int, chunks: Sequence[sa.Row[Any]]) -> Sequence[sa.Row[Any]]:
+    """The rows of chunks that have a label, in order: job_id, number, row, record_key, label."""
+    return connection.execute(
+        statement("labelled_rows"),
+        {
+            "model_id": model_id,
+            "job_ids": [str(each.job_id) for each in chunks],
+            "numbers": [each.number for each in chunks],
+            "first_rows": [each.first_row for each in chunks],
+            "ends": [each.first_row + each.rows for each in chunks],
+        },
+    ).all()
+
+
+def inputs(connection: Connection, job_id: UUID, number: int) -> Any:
+    """A stored chunk: payload, first_row, columns, format, delimiter."""
+    return connection.execute(
+        sa.select(chunk.c.payload, chunk.c.first_row, job.c.columns, job.c.format, job.c.delimiter)
+        .join(job, job.c.id == chunk.c.job_id)
+        .where(chunk.c.job_id == job_id, chunk.c.number == number)
+    ).one()

@@ -497,3 +497,51 @@ alert_event = sa.Table(
         "alert_event_due_idx", "id", postgresql_where=sa.text("deliveries IS NULL OR next_attempt_at IS NOT NULL")
     ),
 )
+
+training_policy = sa.Table(
+    "training_policy",
+    metadata,
+    sa.Column("model_id", sa.Integer, sa.ForeignKey("model.id"), primary_key=True, autoincrement=False),
+    sa.Column("promotion", sa.Text, nullable=False, server_default="manual"),
+    sa.Column("every_days", sa.Integer),
+    sa.Column("on_alert", sa.Boolean, nullable=False, server_default=sa.text("false")),
+    sa.Column("min_labelled_rows", sa.Integer, nullable=False, server_default="1000"),
+    sa.Column("max_rows", sa.Integer, nullable=False, server_default="200000"),
+    sa.Column("max_age_days", sa.Integer, nullable=False, server_default="365"),
+    # The recipe of the challenger; NULL: that of the champion, or its estimator fitted again.
+    sa.Column("recipe", sa.Text),
+    # When the schedule was last changed: slots before it are not asked for.
+    _timestamp("scheduled_since"),
+    _one_of("promotion", "manual", "auto-if-better"),
+    sa.CheckConstraint(
+        "every_days BETWEEN 1 AND 366 AND min_labelled_rows > 0 AND max_rows > 0 AND max_age_days > 0", name="bounds"
+    ),
+)
+
+# A queue like `audit_run`: Postgres says what is due, a permit only wakes a worker.
+training_run = sa.Table(
+    "training_run",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("model_id", sa.Integer, sa.ForeignKey("model.id"), nullable=False),
+    sa.Column("trigger_kind", sa.Text, nullable=False),
+    # The caller's idempotency key, the day of a schedule, or the id of an alert's event: each runs once.
+    sa.Column("trigger_key", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="queued"),
+    sa.Column("champion_version_id", sa.Integer, sa.ForeignKey("model_version.id")),
+    sa.Column("challenger_version_id", sa.Integer, sa.ForeignKey("model_version.id")),
+    # The figures and the decision, as they were written.
+    sa.Column("document", JSON(none_as_null=True)),
+    sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
+    _timestamp("lease_until"),
+    sa.Column("error", sa.Text),
+    sa.Column("by", sa.Text, nullable=False),
+    _timestamp("created_at", default=True),
+    _timestamp("started_at"),
+    _timestamp("finished_at"),
+    _one_of("trigger_kind", "hand", "schedule", "alert"),
+    _one_of("state", "queued", "running", "succeeded", "failed", "skipped"),
+    sa.UniqueConstraint("model_id", "trigger_kind", "trigger_key", name="training_run_once_key"),
+    sa.Index("training_run_due_idx", "id", postgresql_where=sa.text("state IN ('queued', 'running')")),
+    sa.Index("training_run_latest_idx", "model_id", "id"),
+)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from db import alerts, audits
+from db import alerts, audits, trainings
 from db.engine import transaction
 from monitoring.alerts import AlertState, Observation, step
 from monitoring.notifications import notify
@@ -39,7 +39,7 @@ def observe(connection: Connection, run: Any, observations: Sequence[Observation
             machine=state.model_dump(mode="json"),
         )
         if transition is not None:
-            alerts.record(
+            event_id = alerts.record(
                 connection,
                 alert_id,
                 origin=before.state,
@@ -49,6 +49,8 @@ def observe(connection: Connection, run: Any, observations: Sequence[Observation
                 run_id=run.id,
                 quiet=not transition.notifies,
             )
+            if transition.state == "firing" and transition.previous != "suppressed":
+                trainings.request_for_alert(connection, run.model_id, event_id)
 
 
 def deliver(engine: Engine, settings: Settings, seconds: float = 20.0) -> int:

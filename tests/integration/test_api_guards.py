@@ -24,7 +24,7 @@ from api.auth import PUBLIC, required_scope
 from api.docs import openapi
 from api.tokens import AUDIENCE, ISSUER, KEY_ID, SCOPES, create_token
 from cli import command_lines
-from permits import LANES, PERMITS
+from permits import LANES, PERMITS, TRAINING
 from settings import Settings
 
 KEY = "k" * 64
@@ -55,6 +55,9 @@ ROUTES = {
     "GET /v1/models/<model>/deployments": "models:read",
     "GET /v1/models/<model>/deployments/<uuid:id>": "models:read",
     "GET /v1/models/<model>/drift": "audits:read",
+    "GET /v1/models/<model>/training-policy": "models:read",
+    "GET /v1/models/<model>/trainings": "models:read",
+    "GET /v1/models/<model>/trainings/<uuid:id>": "models:read",
     "GET /v1/models/<model>/versions/<version>": "models:read",
     "GET /v1/models/<model>/versions/<version>/metrics": "models:read",
     "GET /v1/predictions": "jobs:read",
@@ -69,8 +72,10 @@ ROUTES = {
     "POST /v1/models/<model>/audits": "audits:read",
     "POST /v1/models/<model>/deployments": "deploy",
     "POST /v1/models/<model>/rollback": "deploy",
+    "POST /v1/models/<model>/trainings": "models:write",
     "POST /v1/models/<model>/versions": "models:write",
     "PUT /v1/models/<model>/audit-policy": "deploy",
+    "PUT /v1/models/<model>/training-policy": "models:write",
 }
 PROTECTED = [(*route.split(" "), scope) for route, scope in ROUTES.items() if scope != PUBLIC]
 JOB_ROUTES = [(method, rule) for method, rule, _ in PROTECTED if rule.startswith("/v1/jobs/")]
@@ -370,7 +375,7 @@ def test_every_tick_and_permit_is_consumed_by_a_worker_of_the_stack() -> None:
     environment = {**os.environ, "SCOREHOUSE_BROKER_URL": "redis://127.0.0.1:1/0"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True)
     tasks, scheduled = json.loads(done.stdout)
-    consumed = {queue for lane in LANES for queue in command_lines.queues([lane])}
+    consumed = {queue for lane in (*LANES, TRAINING) for queue in command_lines.queues([lane])}
     wanted = [*scheduled, *PERMITS.values()]
     assert {task for task, _ in wanted} == {name for name in tasks if not name.startswith("celery.")}
     assert {queue for _, queue in wanted} == consumed

@@ -136,7 +136,16 @@ def test_up_from_nothing_then_a_second_one_then_a_clean_stop(folder: Path, ups: 
     ups.append(up)
     running = up.wait_until_up()
     assert status_of(running["api_url"] + "/health/live") == 200
-    assert set(running["pids"]) == {"Postgres", "Valkey", "api", "worker-interactive", "worker-bulk", "beat", "flower"}
+    assert set(running["pids"]) == {
+        "Postgres",
+        "Valkey",
+        "api",
+        "worker-interactive",
+        "worker-bulk",
+        "worker-training",
+        "beat",
+        "flower",
+    }
     assert stat.S_IMODE((up.data_dir / "stack.json").stat().st_mode) == 0o600
     password = (up.data_dir / "flower.password").read_text()
     assert not any(password in " ".join(each.cmdline()) for each in processes_of(up.data_dir, running["pids"]))

@@ -47,7 +47,7 @@ def test_compose_is_of_the_specification() -> None:
 
 def test_there_is_a_service_for_each_part() -> None:
     assert set(SERVICES) == {
-        "nginx", "api", "worker-interactive", "worker-bulk", "beat", "flower", "postgres", "redis", "migrate",
+        "nginx", "api", "worker-interactive", "worker-bulk", "worker-training", "beat", "flower", "postgres", "redis", "migrate",
         "prometheus", "grafana",
     }  # fmt: skip
     assert {name for name, service in SERVICES.items() if "profiles" in service} == {"flower", "prometheus", "grafana"}
