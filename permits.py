@@ -23,6 +23,7 @@ PERMITS = {
     "bulk": ("score.bulk", "bulk"),
     "register": ("model.register", "audits"),
     "audit": ("audit.run", "audits"),
+    "deployment": ("deployment.run", "audits"),
 }
 # Besides the lanes: ticks of beat that must be quick, and periodic work that may take its time.
 QUEUES = (*LANES, "ticks", "audits")

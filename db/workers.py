@@ -23,15 +23,23 @@ def beat(
     lanes: Sequence[str],
     versions: Sequence[str],
     refused: Mapping[str, str],
+    deployments: Mapping[str, str | None] | None = None,
     release: str,
     claimed: bool,
 ) -> None:
-    """Say that a worker child lives; `versions` are the digests it holds, `refused` maps digests to reasons."""
+    """Say that a worker child lives.
+
+    Args:
+        versions: the digests that it holds.
+        refused: reasons by digest.
+        deployments: what it answers to those that are under way: None when it is ready, or why it refuses.
+    """
     values = {
         "worker": worker,
         "lanes": list(lanes),
         "versions": list(versions),
         "refused": dict(refused),
+        "deployments": dict(deployments or {}),
         "release": release,
         "seen_at": sa.func.now(),
     }

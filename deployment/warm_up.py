@@ -1,0 +1,54 @@
+"""Warm-up: every live worker child has loaded the version and its golden rows came out, or says why not.
+
+The children do that by themselves (`worker.heartbeat`); here their answers are counted. A child that died no longer
+counts, one that was started in the meantime does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from errors import DeploymentRefused
+
+_NONE = ""  # no answer yet
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """The live worker children, by their answers."""
+
+    warm: list[str]
+    waiting: list[str]
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.warm) and not self.waiting
+
+    def as_json(self) -> dict[str, Any]:
+        return {"workers": len(self.warm) + len(self.waiting), "warm": len(self.warm), "waiting": self.waiting}
+
+
+def warm_up(children: Sequence[Any], deployment_id: UUID) -> WarmUp:
+    """What the live children (rows of `worker_heartbeat`) answer to a deployment.
+
+    Raises:
+        DeploymentRefused: some refuse the version; each is named with its reason.
+    """
+    answers = {child.owner: child.deployments.get(str(deployment_id), _NONE) for child in children}
+    refusals = [f"worker {owner} refuses: {reason}" for owner, reason in answers.items() if reason not in {None, _NONE}]
+    if refusals:
+        raise DeploymentRefused(refusals)
+    return WarmUp(
+        [owner for owner, answer in answers.items() if answer is None],
+        [owner for owner, answer in answers.items() if answer == _NONE],
+    )
+
+
+def too_late(found: WarmUp, seconds: float) -> DeploymentRefused:
+    """That the children were given long enough."""
+    if not found.waiting:
+        return DeploymentRefused([f"no worker lived for {seconds:g} s; start one with `scorehouse worker`"])
+    return DeploymentRefused([f"worker {owner} has not loaded it within {seconds:g} s" for owner in found.waiting])
