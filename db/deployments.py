@@ -137,6 +137,11 @@ def expire(connection: Connection, seconds: float) -> None:
     end(connection, sa.and_(silent, free), [reason], "scorehouse")
 
 
+def give_up(connection: Connection, deployment_id: UUID, reason: str, by: str) -> None:
+    """Fail a deployment that is under way, whoever has it in hand; no harm if it is over."""
+    end(connection, deployment.c.id == deployment_id, [reason], by)
+
+
 def listing(connection: Connection, model_id: int, deployment_id: UUID | None = None) -> Sequence[sa.Row[Any]]:
     """Deployments of a model, newest first, with the names of the versions `to` and `from`."""
     to, origin = model_version.alias("to_version"), model_version.alias("from_version")
@@ -175,6 +180,16 @@ def slots(connection: Connection, row: sa.Row[Any]) -> dict[str, str | None]:
     ).scalar_one_or_none()
     idle = under_way or held.get("previous")
     return {slot: held.get("production") if slot == row.live_slot else idle for slot in SLOTS}
+
+
+def over(connection: Connection) -> Sequence[sa.Row[Any]]:
+    """How many have ended: model, kind, state, number. Models of several tenants that share a name count together."""
+    return connection.execute(
+        sa.select(model.c.name.label("model"), deployment.c.kind, deployment.c.state, sa.func.count().label("number"))
+        .join(model, model.c.id == deployment.c.model_id)
+        .where(deployment.c.state.in_(("live", "failed")))
+        .group_by(model.c.name, deployment.c.kind, deployment.c.state)
+    ).all()
 
 
 # ---- what `db.deployment_steps` shares

@@ -294,7 +294,7 @@ worker_heartbeat = sa.Table(
     sa.Column("lanes", ARRAY(sa.Text), nullable=False),
     sa.Column("versions", ARRAY(sa.Text), nullable=False),
     sa.Column("refused", JSONB, nullable=False, server_default="{}"),
-    # What the child answers to each open deployment: null when it holds the version and its golden rows came out, or why not.
+    # What the child answers to each deployment that is under way: loading, warm, or refused and why.
     sa.Column("deployments", JSONB, nullable=False, server_default="{}"),
     sa.Column("release", sa.Text, nullable=False),
     _timestamp("started_at", default=True),

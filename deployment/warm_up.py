@@ -13,7 +13,7 @@ from uuid import UUID
 
 from errors import DeploymentRefused
 
-_NONE = ""  # no answer yet
+_NO_ANSWER = {"state": "loading"}  # it has not seen the deployment yet, or is of a release before there were any
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,16 @@ def warm_up(children: Sequence[Any], deployment_id: UUID) -> WarmUp:
     Raises:
         DeploymentRefused: some refuse the version; each is named with its reason.
     """
-    answers = {child.owner: child.deployments.get(str(deployment_id), _NONE) for child in children}
-    refusals = [f"worker {owner} refuses: {reason}" for owner, reason in answers.items() if reason not in {None, _NONE}]
+    answers = {child.owner: child.deployments.get(str(deployment_id), _NO_ANSWER) for child in children}
+    refusals = [
+        f"worker {owner} refuses: {answer['reason']}"
+        for owner, answer in answers.items()
+        if answer["state"] == "refused"
+    ]
     if refusals:
         raise DeploymentRefused(refusals)
-    return WarmUp(
-        [owner for owner, answer in answers.items() if answer is None],
-        [owner for owner, answer in answers.items() if answer == _NONE],
-    )
+    warm = [owner for owner, answer in answers.items() if answer["state"] == "warm"]
+    return WarmUp(warm, [owner for owner in answers if owner not in warm])
 
 
 def too_late(found: WarmUp, seconds: float) -> DeploymentRefused:

@@ -95,7 +95,9 @@ class Cache:
             self._room = self._size + len({version.id for version in deploying})
             self._make_room()
         for version in [*production, *deploying, *wanted.previous]:
-            if self.answer(version.id) != "" or (self._rank[version.id] == 2 and len(self._loaded) >= self._room):
+            if self.holds(version.id) or self.refusal(version.id) is not None:
+                continue
+            if self._rank[version.id] == 2 and len(self._loaded) >= self._room:
                 continue
             try:
                 self.get(version.id)
@@ -107,12 +109,14 @@ class Cache:
         with self._lock:
             self._refused.pop(version_id, None)
 
-    def answer(self, version_id: int) -> str | None:
-        """None when the version is held, why it is refused, or "" when neither is known yet."""
+    def holds(self, version_id: int) -> bool:
         with self._lock:
-            if version_id in self._loaded:
-                return None
-            return self._refused.get(version_id, ("", ""))[1]
+            return version_id in self._loaded
+
+    def refusal(self, version_id: int) -> str | None:
+        """Why a version is refused; None: it is not, so far."""
+        with self._lock:
+            return self._refused[version_id][1] if version_id in self._refused else None
 
     def _held(self, version_id: int) -> Loaded | None:
         with self._lock:

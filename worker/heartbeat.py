@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 import logs
-from db import chunks, deployment_steps, workers
+from db import chunks, deployment_steps, deployments, workers
 from db.deployment_steps import Wanted
 from db.engine import transaction
 from errors import ScorehouseError
@@ -110,7 +110,16 @@ class Heartbeat:
     def _beat(self) -> None:
         with transaction(self._engine) as connection:
             wanted = deployment_steps.wanted(connection)
+        if wanted.deploying.keys() - self._deployments:
+            self._tell(wanted)  # that it is being loaded: one that kills this process is to be found out
         self._warm(wanted)
+        self._tell(wanted)
+        with transaction(self._engine) as connection:
+            dead = [name for name in workers.owners_on(connection, host.place()) if host.is_dead(name)]
+            for name, deployment_id in workers.leave(connection, dead):
+                deployments.give_up(connection, deployment_id, f"worker {name} ended while it loaded it", self._owner)
+
+    def _tell(self, wanted: Wanted) -> None:
         claimed, self._claimed = self._claimed, False
         with transaction(self._engine) as connection:
             workers.beat(
@@ -120,12 +129,10 @@ class Heartbeat:
                 lanes=self._lanes,
                 versions=self._cache.digests,
                 refused=self._cache.refused,
-                deployments=self._answers(wanted),
+                deployments={str(each): self._answer(version.id) for each, version in wanted.deploying.items()},
                 release=self._release,
                 claimed=claimed,
             )
-            dead = [name for name in workers.owners_on(connection, host.place()) if host.is_dead(name)]
-            workers.leave(connection, dead)
 
     def _warm(self, wanted: Wanted) -> None:
         for deployment_id, version in wanted.deploying.items():
@@ -138,10 +145,12 @@ class Heartbeat:
         for future in done:
             future.result()
 
-    def _answers(self, wanted: Wanted) -> dict[str, str | None]:
-        """What this child says to each deployment; nothing while it has not loaded the version."""
-        answers = {str(each): self._cache.answer(version.id) for each, version in wanted.deploying.items()}
-        return {each: answer for each, answer in answers.items() if answer != ""}
+    def _answer(self, version_id: int) -> dict[str, str]:
+        """What this child says to a deployment of the version."""
+        refusal = self._cache.refusal(version_id)
+        if refusal is not None:
+            return {"state": "refused", "reason": refusal}
+        return {"state": "warm" if self._cache.holds(version_id) else "loading"}
 
     def _hearing_test(self) -> None:
         """End the whole worker when work waits, the broker answers, and no child was given a permit for too long."""

@@ -14,14 +14,20 @@ from typing import Any
 import psutil
 import pytest
 from conftest import PACE
-from customers import File
+from customers import Customers, File
 from harness import MODEL, Harness
 from trial import Trial
 
 Begin = Callable[[int | str, str], Trial]
 
-GATE = {"replay_rows": 30_000, "max_slowdown": 100.0}
+ROWS = 40_000  # of the job of the old version
+GATE = {"replay_rows": 12_000, "max_slowdown": 100.0}
 WAIT_SECONDS = 60.0
+
+
+@pytest.fixture
+def file(customers: Customers) -> File:
+    return customers.file(ROWS)
 
 
 @pytest.fixture
