@@ -14,7 +14,7 @@ from api.bodies import Multipart
 from api.context import context
 from api.deployments import deployment_document
 from api.rendering import timestamp
-from db import deployments, models
+from db import deployments, models, slots
 from db.engine import transaction
 from db.models import NewVersion
 from errors import InvalidInput, NotFound, Problem, UnsupportedMedia
@@ -56,14 +56,14 @@ def show(path: schemas.ModelPath) -> Response:
     with transaction(context().engine) as connection:
         row = models.get(connection, caller().tenant, path.model)
         aliases = models.aliases(connection, row.id)
-        slots = deployments.slots(connection, row)
+        held = slots.held(connection, row)
         past = deployments.listing(connection, row.id)
         versions = models.versions(connection, row.id)
     return jsonify(
         {
             "name": row.name,
             "aliases": {alias: aliases.get(alias) for alias in ("production", "candidate", "previous")},
-            "slots": slots,
+            "slots": held,
             "live_slot": row.live_slot,
             "versions": [_version_document(path.model, version, past) for version in versions],
             "created_at": timestamp(row.created_at),

@@ -19,9 +19,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from db import deployments, models
-from db.deployments import OPEN
+from db import deployments, models, slots
 from db.models import Version
+from db.slots import OPEN
 from db.tables import deployment, worker_heartbeat
 from errors import Fenced
 
@@ -158,8 +158,8 @@ def go_live(connection: Connection, open_: Open, *, by: str) -> None:
     Raises:
         Fenced: it was taken away, canceled or superseded; production is as it was.
     """
-    deployments.lock(connection, open_.model_id)
-    current = deployments.aliases(connection, open_.model_id)
+    slots.lock(connection, open_.model_id)
+    current = slots.aliases(connection, open_.model_id)
     production = current.get("production")
     row = connection.execute(
         sa.update(deployment)
@@ -176,7 +176,7 @@ def go_live(connection: Connection, open_: Open, *, by: str) -> None:
     if row is None:
         raise _fenced(open_)
     previous = current.get("previous") if production == open_.version.id else production
-    slot = deployments.put_into_production(connection, open_.model_id, open_.version.id, previous=previous)
+    slot = slots.put_into_production(connection, open_.model_id, open_.version.id, previous=previous)
     deployments.note(connection, open_.id, "live", f"{open_.version.version} is live in the {slot} slot", by)
 
 

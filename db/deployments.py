@@ -3,7 +3,7 @@
     deploy       warming -> validating -> live | failed, see `db.deployment_steps` for what happens in between
     rollback     live at once: what was in production before is warm, and was checked when it was deployed
 
-A model has two slots. The one holds production, the other what is being deployed, or else what a rollback brings back.
+Nothing here touches production but a rollback.
 """
 
 from __future__ import annotations
@@ -15,16 +15,13 @@ from uuid import UUID
 import psycopg2
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from db import models
+from db import models, slots
 from db.ids import uuid7
-from db.tables import deployment, deployment_event, model, model_alias, model_version
+from db.slots import OPEN
+from db.tables import deployment, deployment_event, model, model_version
 from errors import Conflict, NotFound
-
-OPEN = ("warming", "validating")
-SLOTS = ("blue", "green")
 
 _ONE_AT_A_TIME = "deployment_open_key"
 
@@ -52,8 +49,8 @@ def deploy(
     """
     target = models.resolve(connection, tenant, name, version)
     found = models.get(connection, tenant, name)
-    production = aliases(connection, found.id).get("production")
-    slot = found.live_slot if production in {None, target.id} else _other(found.live_slot)
+    production = slots.aliases(connection, found.id).get("production")
+    slot = found.live_slot if production in {None, target.id} else slots.other(found.live_slot)
     values = {
         "id": uuid7(),
         "model_id": found.id,
@@ -87,15 +84,15 @@ def rollback(connection: Connection, tenant: str, name: str, *, by: str, why: st
         Conflict: there is no previous version.
     """
     found = models.get(connection, tenant, name)
-    lock(connection, found.id)
-    current = aliases(connection, found.id)
+    slots.lock(connection, found.id)
+    current = slots.aliases(connection, found.id)
     if "previous" not in current:
         raise Conflict(f"model {name!r} has no previous version to go back to; deploy one by its number")
     end(connection, deployment.c.model_id == found.id, [f"superseded by a rollback of {by}"], by)
     before = _succession(_switches(connection, found.id))[:-1]
     known = before[-1:] == [current["previous"]]
     deployment_id = uuid7()
-    slot = put_into_production(
+    slot = slots.put_into_production(
         connection, found.id, current["previous"], previous=before[-2] if known and len(before) > 1 else None
     )
     connection.execute(
@@ -170,18 +167,6 @@ def events(connection: Connection, deployment_id: UUID) -> Sequence[sa.Row[Any]]
     return connection.execute(query.order_by(deployment_event.c.id)).all()
 
 
-def slots(connection: Connection, row: sa.Row[Any]) -> dict[str, str | None]:
-    """The versions in the slots of a model (a row of `model`)."""
-    held = models.aliases(connection, row.id)
-    under_way = connection.execute(
-        sa.select(model_version.c.version)
-        .join(deployment, deployment.c.to_version_id == model_version.c.id)
-        .where(deployment.c.model_id == row.id, deployment.c.state.in_(OPEN), deployment.c.slot != row.live_slot)
-    ).scalar_one_or_none()
-    idle = under_way or held.get("previous")
-    return {slot: held.get("production") if slot == row.live_slot else idle for slot in SLOTS}
-
-
 def over(connection: Connection) -> Sequence[sa.Row[Any]]:
     """How many have ended: model, kind, state, number. Models of several tenants that share a name count together."""
     return connection.execute(
@@ -190,44 +175,6 @@ def over(connection: Connection) -> Sequence[sa.Row[Any]]:
         .where(deployment.c.state.in_(("live", "failed")))
         .group_by(model.c.name, deployment.c.kind, deployment.c.state)
     ).all()
-
-
-# ---- what `db.deployment_steps` shares
-
-
-def aliases(connection: Connection, model_id: int) -> dict[str, int]:
-    """Ids of versions by alias."""
-    rows = connection.execute(
-        sa.select(model_alias.c.alias, model_alias.c.version_id).where(model_alias.c.model_id == model_id)
-    ).all()
-    return {row.alias: row.version_id for row in rows}
-
-
-def lock(connection: Connection, model_id: int) -> None:
-    """Whatever moves aliases comes one after the other: lock the model first, then its deployment."""
-    connection.execute(sa.select(model.c.id).where(model.c.id == model_id).with_for_update(key_share=True))
-
-
-def put_into_production(connection: Connection, model_id: int, version_id: int, *, previous: int | None) -> str:
-    """Move the aliases of a model that is locked; returns the slot that is live from now on.
-
-    Args:
-        previous: what a rollback brings back; None: nothing.
-    """
-    current = aliases(connection, model_id)
-    slot: str = connection.execute(sa.select(model.c.live_slot).where(model.c.id == model_id)).scalar_one()
-    if current.get("production") not in {None, version_id}:
-        slot = _other(slot)
-        connection.execute(sa.update(model).where(model.c.id == model_id).values(live_slot=slot))
-    if current.get("production") != version_id:
-        _set_alias(connection, model_id, "production", version_id)
-    gone = [sa.and_(model_alias.c.alias == "candidate", model_alias.c.version_id == version_id)]
-    if previous is None:
-        gone.append(model_alias.c.alias == "previous")
-    elif current.get("previous") != previous:
-        _set_alias(connection, model_id, "previous", previous)
-    connection.execute(sa.delete(model_alias).where(model_alias.c.model_id == model_id, sa.or_(*gone)))
-    return slot
 
 
 def end(connection: Connection, which: sa.ColumnElement[bool], reasons: Sequence[str], by: str) -> bool:
@@ -285,17 +232,3 @@ def _succession(switches: Iterable[tuple[str, int]]) -> list[int]:
         elif found[-1:] != [version_id]:
             found.append(version_id)
     return found
-
-
-def _other(slot: str) -> str:
-    return SLOTS[1 - SLOTS.index(slot)]
-
-
-def _set_alias(connection: Connection, model_id: int, alias: str, version_id: int) -> None:
-    values = insert(model_alias).values(model_id=model_id, alias=alias, version_id=version_id)
-    connection.execute(
-        values.on_conflict_do_update(
-            index_elements=[model_alias.c.model_id, model_alias.c.alias],
-            set_={"version_id": version_id, "changed_at": sa.func.now()},
-        )
-    )

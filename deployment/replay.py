@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
-from db import deployments, models
+from db import models, slots
 from db.deployment_steps import Open
 from db.engine import transaction
 from deployment.comparison import Comparison, Sides
@@ -60,22 +60,26 @@ def next_step(engine: Engine, load: Load, open_: Open, gate: Gate, max_cell_char
         ArtefactRefused: one of the two cannot be loaded here.
     """
     with transaction(engine) as connection:
-        production_id = deployments.aliases(connection, open_.model_id).get("production")
+        production_id = slots.aliases(connection, open_.model_id).get("production")
         if production_id is None or production_id == open_.version.id:
             return Replayed({"wanted": gate.replay_rows, "rows": 0, "note": _nothing_to_compare(production_id)}, True)
-        production = models.by_id(connection, production_id)
+        production = models.by_id(connection, production_id).version
         kept = open_.checks.get("replay", {})
         counters = Comparison(**kept.get("counters", {}))
-        wanted = gate.replay_rows - counters.rows
-        ids = [row.id for row in models.versions(connection, open_.model_id)]
-        place = Place.from_json(kept.get("place"))
-        piece = next_piece(connection, ids, place, min(wanted, PIECE_ROWS)) if wanted > 0 else None
+        piece = _next_piece(connection, open_, kept, gate.replay_rows - counters.rows)
     sides = _Sides(load(production_id), load(open_.version.id))
     if piece is None:
-        return Replayed(_judged(counters, sides.told, gate, production.version), True)
+        return Replayed(_judged(counters, sides.told, gate, production), True)
     sides.replay(piece, counters, max_cell_chars)
-    check = {"wanted": gate.replay_rows, "rows": counters.rows, "against": production.version}
+    check = {"wanted": gate.replay_rows, "rows": counters.rows, "against": production}
     return Replayed(check | {"place": piece.place.as_json(), "counters": counters.as_json()}, False)
+
+
+def _next_piece(connection: Connection, open_: Open, kept: dict[str, Any], left: int) -> Piece | None:
+    """Whatever version of the model they were sent for; None when that were all, or enough."""
+    ids = [row.id for row in models.versions(connection, open_.model_id)]
+    place = Place.from_json(kept.get("place"))
+    return next_piece(connection, ids, place, min(left, PIECE_ROWS)) if left > 0 else None
 
 
 class _Sides:

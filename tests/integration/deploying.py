@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sqlalchemy import Engine
 
-from db import chunks, deployment_steps, deployments, jobs, models, profiles, workers
+from db import chunks, deployment_steps, deployments, jobs, models, profiles, slots, workers
 from db.engine import transaction
 from db.ids import uuid7
 from db.jobs import NewJob
@@ -229,7 +229,7 @@ class House:
         """The one that is live, and what is in each."""
         with transaction(self.engine) as connection:
             row = models.get(connection, TENANT, MODEL)
-            return row.live_slot, deployments.slots(connection, row)
+            return row.live_slot, slots.held(connection, row)
 
     def version(self, version: str, name: str = MODEL) -> Version:
         with transaction(self.engine) as connection:
