@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     bulk_niceness: int = Field(10, ge=0, le=19, description="nice level of children that serve only the bulk lane")
     training_niceness: int = Field(15, ge=0, le=19, description="nice level of children of the lane `training`")
     kick_seconds: float = Field(1.0, gt=0, description="beat's interval for permits and rescues")
+    deploy_timeout_seconds: float = Field(
+        120.0, gt=0, description="how long a deployment may stand still before it has failed"
+    )
     poison_attempts: int = Field(3, ge=1, description="crashes after which a single row becomes a row error")
     deaf_seconds: float = Field(30.0, gt=0, description="a worker that claims nothing this long beside work exits")
     retention_days: int = Field(90, ge=1, description="age at which jobs, inputs, predictions and labels are removed")

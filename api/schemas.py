@@ -11,6 +11,8 @@ from uuid import UUID
 from flask_openapi3.models import RawModel
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, Json, field_validator, model_validator
 
+from deployment.gate import Gate
+
 Priority = Literal["low", "normal", "high"]
 JobState = Literal["queued", "running", "succeeded", "completed_with_errors", "failed", "canceled"]
 Lane = Literal["interactive", "bulk"]
@@ -574,10 +576,18 @@ class RegistrationFields(_Closed):
 class DeployRequest(_Closed):
     version: SemanticVersion
     why: Reason | None = None
+    gate: Gate | None = Field(None, description="compare it with production on the last inputs before it goes live")
 
 
 class RollbackRequest(_Closed):
     why: Reason | None = None
+
+
+class DeploymentEvent(BaseModel):
+    at: datetime
+    state: Literal["warming", "validating", "live", "failed"]
+    message: str
+    by: str
 
 
 class Deployment(BaseModel):
@@ -590,11 +600,17 @@ class Deployment(BaseModel):
     state: Literal["warming", "validating", "live", "failed"]
     from_: str | None = Field(alias="from")
     to: str
-    reasons: list[str]
+    slot: Literal["blue", "green"] | None = Field(description="None: of a release without slots")
+    gate: Gate | None
+    checks: dict[str, dict[str, Any]] = Field(
+        description="what each step has found: `warm_up`, `validation`, and `replay` if there is a gate"
+    )
+    reasons: list[str] = Field(description="of one that failed")
     by: str
     why: str | None
     created_at: datetime
     finished_at: datetime | None
+    events: list[DeploymentEvent] | None = Field(None, description="of a single deployment: what happened, in order")
 
 
 class DeploymentList(BaseModel):
@@ -645,6 +661,8 @@ class MetricsHistory(BaseModel):
 class Model(BaseModel):
     name: str
     aliases: dict[str, str | None]
+    slots: dict[str, str | None] = Field(description="the versions in the slots `blue` and `green`")
+    live_slot: Literal["blue", "green"]
     versions: list[ModelVersion]
     created_at: datetime
 

@@ -71,6 +71,7 @@ ROUTES = {
     "POST /v1/labels": "labels:write",
     "POST /v1/models/<model>/audits": "audits:read",
     "POST /v1/models/<model>/deployments": "deploy",
+    "POST /v1/models/<model>/deployments/<uuid:id>/cancel": "deploy",
     "POST /v1/models/<model>/rollback": "deploy",
     "POST /v1/models/<model>/trainings": "models:write",
     "POST /v1/models/<model>/versions": "models:write",
