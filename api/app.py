@@ -61,6 +61,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     problems.install(app)
     bodies.install(app)
     http_metrics.install(app)
+    health.install(app, settings.release)
     auth.install(app, Verifier(settings), on_loopback=settings.api_host in _LOOPBACK)
     for resource in (health, jobs, predict, predictions, labels, models, audits, alerts, http_metrics):
         app.register_api(resource.blueprint)

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from importlib.metadata import version as release_of
 
 from sqlalchemy import Engine
 
@@ -46,7 +45,7 @@ class Heartbeat:
         self._worker = host.owner(os.getppid(), 0.0)
         self._lanes = lanes
         self._on_beat = on_beat
-        self._release = release_of("scorehouse")
+        self._release = settings.release
         self._claimed = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)

@@ -52,6 +52,30 @@ def test_a_database_that_is_behind_is_told_apart(empty_database_url: str) -> Non
     assert migrations.check(empty_database_url) == (None, migrations.check(empty_database_url)[1])
 
 
+def test_a_schema_of_a_later_release_fits_and_stays_as_it_is(empty_database_url: str) -> None:
+    """A migration suits the release before it, so an old stack goes on, and can be started again, when it was run."""
+    migrations.upgrade(empty_database_url)
+    wanted = migrations.check(empty_database_url).wanted
+    engine = create_engine(empty_database_url, name="tests")
+    with transaction(engine) as connection:
+        connection.execute(sa.text("ALTER TABLE job ADD COLUMN later text"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = 'later'"))
+    engine.dispose()
+    found = migrations.check(empty_database_url)
+    assert (found.ahead, found.fits, found.current, found.wanted) == (True, True, "later", wanted)
+    migrations.upgrade(empty_database_url)
+    assert migrations.check(empty_database_url).current == "later"
+
+
+def test_a_schema_that_is_behind_does_not_fit(empty_database_url: str) -> None:
+    assert "is empty" in migrations.check(empty_database_url).told
+    migrations.upgrade(empty_database_url, "0001")
+    found = migrations.check(empty_database_url)
+    assert (found.ahead, found.fits) == (False, False)
+    assert "has revision 0001" in found.told
+    assert "run `scorehouse db upgrade`" in found.told
+
+
 def test_what_does_not_compress_is_stored_as_it_is(engine: Engine) -> None:
     """Payloads are compressed already, filters are read by the group; each partition must take it over."""
     today = f"prediction_block_{datetime.now(UTC):%Y%m%d}"
