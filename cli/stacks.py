@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,7 +52,7 @@ def status(file: File = None, as_json: Json = False) -> None:
 
 
 def switch(
-    to: Annotated[Name, typer.Argument(help="The stack that is to answer.", show_default=False)],
+    to: Annotated[Name, typer.Argument(help="The stack that is to answer.", metavar="blue|green", show_default=False)],
     why: Why = None,
     file: File = None,
     as_json: Json = False,
@@ -60,14 +61,22 @@ def switch(
     from deployment.stacks.switch import switch as run  # noqa: PLC0415  # see cli.connection
 
     token = connection.token(connection.load_settings())
-    _end(run(_config(file), to.value, who=getpass.getuser(), why=why, token=token, watch=_watch), as_json)
+    _end(run(_config(file), to.value, who=_user(), why=why, token=token, watch=_watch), as_json)
 
 
 def rollback(why: Why = None, file: File = None, as_json: Json = False) -> None:
     """Undo the last switch, at once; exits 1 when the stack before it is not ready."""
     from deployment.stacks.switch import rollback as run  # noqa: PLC0415  # see cli.connection
 
-    _end(run(_config(file), who=getpass.getuser(), why=why, watch=_watch), as_json)
+    _end(run(_config(file), who=_user(), why=why, watch=_watch), as_json)
+
+
+def _user() -> str:
+    """Who is at the terminal, also behind sudo, and in a container that knows no names."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _config(file: Path | None) -> Config:
@@ -98,7 +107,7 @@ def _show(found: dict[str, Any]) -> None:
     write_fields(
         [
             ("active", found["active"] or "neither"),
-            ("answering", found["answering"] or "nobody"),
+            ("answering", found["answering"]),
             ("draining", found["draining"]),
             (
                 "last switch",

@@ -51,8 +51,9 @@ def examine(config: Config, name: Name, token: str | None, *, quick: bool = Fals
         token: for the validations; None leaves the routes that need one out.
         quick: for a rollback: the stack is known, so do not wait for it and leave the validations out.
     """
-    yield timed("live", lambda: live(config, name))
-    yield timed("ready", lambda: ready(config, name, seconds=0.0 if quick else config.ready_seconds))
+    seconds = 0.0 if quick else config.ready_seconds
+    yield timed("live", lambda: live(config, name, seconds=seconds))
+    yield timed("ready", lambda: ready(config, name, seconds=seconds))
     if quick or token is None:
         return
     yield timed("models", lambda: _models(config.url_of(name), token))
@@ -60,10 +61,17 @@ def examine(config: Config, name: Name, token: str | None, *, quick: bool = Fals
         yield timed(f"validation {number}", lambda each=validation: _validation(config.url_of(name), token, each))  # type: ignore[misc]  # mypy cannot infer a default
 
 
-def live(config: Config, name: Name) -> str:
-    """The release that answers at the URL of a stack, as long as it is that stack."""
-    url = config.url_of(name)
-    answer = ask(f"{url}/health/live")
+def live(config: Config, name: Name, *, seconds: float = 0.0) -> str:
+    """The release that answers at the URL of a stack, as long as it is that stack; waits for one that is starting."""
+    url, deadline = config.url_of(name), time.monotonic() + seconds
+    while True:
+        try:
+            answer = ask(f"{url}/health/live")
+            break
+        except Unavailable:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
     release = answer.release or ""
     if answer.status != 200 or not release:
         raise CheckFailed(f"{url} is no API of this release or later: /health/live answers {answer.told}")

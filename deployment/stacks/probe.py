@@ -47,7 +47,8 @@ def ask(url: str, *, token: str | None = None, record: Mapping[str, Any] | None 
         try:
             found = pool.request("GET" if body is None else "POST", url, body=body, headers=headers, redirect=False)
         except HTTPError as exc:
-            reason = getattr(exc, "reason", None) or exc
+            cause = exc.__cause__
+            reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else exc
             raise Unavailable(f"{url} does not answer ({reason})") from exc
     try:
         content = json.loads(found.data)

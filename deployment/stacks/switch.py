@@ -132,8 +132,8 @@ def _wait_for(config: Config, release: str) -> None:
         if in_a_row == 0:
             if time.monotonic() > deadline:
                 raise CheckFailed(
-                    f"{config.front} was still answered by {answering or 'nobody'} {_ARRIVAL_SECONDS:.0f} s after nginx "
-                    "was reloaded (its error log may say why)"
+                    f"{config.front} was not answered by {release} within {_ARRIVAL_SECONDS:.0f} s, but: {answering} (see "
+                    "the error log of nginx)"
                 )
             time.sleep(_PAUSE_SECONDS)
 
@@ -148,12 +148,13 @@ def _point_back(config: Config, to: Name, before: Name | None) -> str:
     return f"nginx was pointed back to {before}"
 
 
-def _answering(config: Config) -> str | None:
-    """The release that clients reach."""
+def _answering(config: Config) -> str:
+    """The release that clients reach, or why they reach none."""
     try:
-        return ask(f"{config.front}/health/live").release
-    except Unavailable:
-        return None
+        answer = ask(f"{config.front}/health/live")
+    except Unavailable as exc:
+        return str(exc)
+    return answer.release or f"no stack, {answer.told}"
 
 
 def _state(config: Config, name: Name) -> dict[str, Any]:

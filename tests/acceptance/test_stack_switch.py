@@ -89,7 +89,7 @@ def test_the_old_stack_may_be_stopped_under_load(two: TwoStacks, clients: Client
 def test_a_stack_without_an_api_or_workers_is_refused(two: TwoStacks) -> None:
     active_is(two, "blue")
     two.stop("api-green")
-    assert "does not answer" in refused(two, two.configure())
+    assert "does not answer (Connection refused)" in refused(two, two.configure(ready_seconds=1))
     two.start_api("green")
     two.stop_workers("green")
     two.until(lambda: two.stacks("status")[1]["stacks"]["green"]["release"])
