@@ -6,7 +6,8 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_no_request_fails_while_stacks_are_switched(two: TwoStacks, clients: Cli
     expected = two.toy.predict(two.toy.frame.head(1).assign(**RECORD))[0][0]
     file = two.configure(validations=[{"model": "toy", "record": {**RECORD, "id": "v"}, "prediction": expected}])
     held = hold_a_job(two)
-    with clients.running(), events_of(two, held) as stream, upload_in_progress(two) as upload:
+    with clients.running(), closing(Stream(two, held)) as stream, closing(Upload(two)) as upload:
         clients.wait_for_answers(50)
         for number, command in enumerate(["switch green", "rollback", "switch green", "switch blue", "switch green"]):
             code, entry, told = two.stacks(*command.split(), "--why", f"number {number}", file=file)
@@ -51,7 +52,8 @@ def test_no_request_fails_while_stacks_are_switched(two: TwoStacks, clients: Cli
             # What began at a stack stays there until it ends, while everything new goes to the other.
             assert two.stacks("status")[1]["draining"] >= 1
             clients.wait_for_answers(50)
-        assert answer_of(upload) == 202
+        status, job = upload.finish()
+        assert (status, job["rows"]["total"]) == (202, upload.rows)
         let_go(two, held)
         assert stream.read_to_the_end()[-1] == "end"
     assert clients.failures == []
@@ -239,16 +241,7 @@ class Stream:
         return [line.removeprefix("event: ") for line in text.splitlines() if line.startswith("event: ")]
 
     def close(self) -> None:
-        self._answer.release_conn()
-
-
-@contextmanager
-def events_of(two: TwoStacks, job_id: str) -> Iterator[Stream]:
-    stream = Stream(two, job_id)
-    try:
-        yield stream
-    finally:
-        stream.close()
+        self._answer.close()
 
 
 @contextmanager
@@ -269,21 +262,47 @@ def waiting_for(two: TwoStacks, job_id: str) -> Iterator[list[tuple[int, str, st
     thread.join(60)
 
 
-@contextmanager
-def upload_in_progress(two: TwoStacks) -> Iterator[socket.socket]:
-    """An upload of which half was sent, through nginx, and stored."""
-    body = HEADER + ROW * 100_000
-    head = (
-        f"POST /v1/jobs?model=toy HTTP/1.1\r\nHost: scorehouse\r\nAuthorization: Bearer {two.token()}\r\n"
-        f"Content-Type: text/csv\r\nContent-Length: {2 * len(body) - len(HEADER)}\r\n\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", two.ports["front"]), timeout=60) as connection:
-        connection.sendall(head.encode() + body)
+class Upload:
+    """An upload through nginx that takes its time: some rows every now and then, until it is finished."""
+
+    def __init__(self, two: TwoStacks) -> None:
+        self.rows = 0
+        self._socket = socket.create_connection(("127.0.0.1", two.ports["front"]), timeout=60)
+        self._finished = threading.Event()
+        self._thread = threading.Thread(target=self._trickle, daemon=True)
+        head = (
+            f"POST /v1/jobs?model=toy HTTP/1.1\r\nHost: scorehouse\r\nAuthorization: Bearer {two.token()}\r\n"
+            "Content-Type: text/csv\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        self._socket.sendall(head.encode())
+        self._send(HEADER)
+        self._send_rows(20_000)
         two.until(lambda: two.query("SELECT 1 FROM job WHERE state = 'receiving'"))
-        yield connection
+        self._thread.start()
 
+    def finish(self) -> tuple[int, dict[str, Any]]:
+        """Status and body of the answer."""
+        self._stop()
+        self._send(b"")
+        answer = HTTPResponse(self._socket)
+        answer.begin()
+        return answer.status, json.loads(answer.read())
 
-def answer_of(upload: socket.socket) -> int:
-    """Send the other half; the status."""
-    upload.sendall(ROW * 100_000)
-    return int(upload.recv(65_536).split(b" ")[1])
+    def close(self) -> None:
+        self._stop()
+        self._socket.close()
+
+    def _stop(self) -> None:
+        self._finished.set()
+        self._thread.join()
+
+    def _trickle(self) -> None:
+        while not self._finished.wait(0.5):
+            self._send_rows(500)
+
+    def _send_rows(self, count: int) -> None:
+        self._send(ROW * count)
+        self.rows += count
+
+    def _send(self, data: bytes) -> None:
+        self._socket.sendall(b"%x\r\n%b\r\n" % (len(data), data))
