@@ -77,28 +77,34 @@ def test_the_old_stack_may_be_stopped_under_load(two: TwoStacks, clients: Client
     with clients.running(), waiting_for(two, held) as waiting:
         clients.wait_for_answers(30)
         assert two.stacks("switch", "green")[0] == 0
-        two.stop("api-blue")
-        two.stop_workers("blue")
-        clients.wait_for_answers(50)
+        try:
+            two.stop("api-blue")
+            two.stop_workers("blue")
+            clients.wait_for_answers(50)
+        finally:
+            two.start_api("blue")
+            two.start_workers("blue")
     assert clients.failures == []
     assert waiting == [(200, "queued", "0.1.0+blue")]
     let_go(two, held)
-    two.start_api("blue")
-    two.start_workers("blue")
     two.until(lambda: two.stacks("status")[1]["stacks"]["blue"]["ready"])
 
 
 def test_a_stack_without_an_api_or_workers_is_refused(two: TwoStacks) -> None:
     active_is(two, "blue")
     two.stop("api-green")
-    assert "does not answer (Connection refused)" in refused(two, two.configure(ready_seconds=1))
-    two.start_api("green")
-    two.stop_workers("green")
+    try:
+        assert "does not answer (Connection refused)" in refused(two, two.configure(ready_seconds=1))
+    finally:
+        two.start_api("green")
     two.until(lambda: two.stacks("status")[1]["stacks"]["green"]["release"])
-    told = refused(two, two.configure(ready_seconds=1))
+    two.stop_workers("green")
+    try:
+        told = refused(two, two.configure(ready_seconds=1))
+    finally:
+        two.start_workers("green")
     assert "green is not ready: none of its workers serves the lane interactive" in told
     assert "toy@1.0.0: no live worker holds it" in told
-    two.start_workers("green")
     two.until(lambda: two.stacks("status")[1]["stacks"]["green"]["ready"])
 
 
