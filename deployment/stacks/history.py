@@ -45,7 +45,7 @@ def append(file: Path, entry: Entry) -> None:
 
 
 def last_switched(file: Path) -> dict[str, Any] | None:
-    """The last entry that changed what answers, None if there is none."""
+    """The last entry that changed which stack answers, None if there is none."""
     try:
         lines = file.read_text().splitlines()
     except FileNotFoundError:
@@ -55,6 +55,6 @@ def last_switched(file: Path) -> dict[str, Any] | None:
             entry: dict[str, Any] = json.loads(line)
         except ValueError:  # the end of a line that a full disk or a crash cut off
             continue
-        if entry["outcome"] == "switched":
+        if entry["outcome"] == "switched" and entry["from"] != entry["to"]:
             return entry
     return None

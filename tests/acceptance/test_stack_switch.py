@@ -153,6 +153,21 @@ def test_nginx_is_pointed_back_when_the_new_stack_does_not_arrive(
     two.until(lambda: two.stacks("status")[0] == 0)
 
 
+def test_a_switch_that_was_killed_half_way_is_told_and_can_be_repeated(two: TwoStacks) -> None:
+    active_is(two, "blue")
+    two.include.write_text(f"server 127.0.0.1:{two.ports['green']};\n")  # and nginx was not told
+    code, found, _ = two.stacks("status")
+    assert (code, found["ok"], found["active"], found["answering"]) == (1, False, "green", "0.1.0+blue")
+    assert two.stacks("switch", "green")[0] == 0
+    assert two.stacks("status")[1]["answering"] == "0.1.0+green"
+
+
+def test_through_nginx_metrics_need_a_token(two: TwoStacks) -> None:
+    with urllib3.PoolManager(retries=False) as pool:
+        answers = [pool.request("GET", f"http://127.0.0.1:{two.ports[at]}/metrics") for at in ("front", "blue")]
+    assert [answer.status for answer in answers] == [401, 200]
+
+
 def test_one_switch_at_a_time(two: TwoStacks) -> None:
     active_is(two, "blue")
     lock = FolderLock(load(two.configure()).lock)

@@ -116,13 +116,14 @@ def test_without_nginx_the_include_stays_as_it_was(tmp_path: Path, before: str |
 def test_the_last_switch_is_found_behind_refusals_and_torn_lines(tmp_path: Path) -> None:
     file = tmp_path / "history.jsonl"
     assert history.last_switched(file) is None
-    for outcome, why in (("switched", "first"), ("switched", "second"), ("refused", "third")):
-        history.append(
-            file,
-            Entry(
-                "2026-01-01T00:00:00Z", "me", "switch", "blue", "green", why, outcome, 0.5, [Check("live", True, "", 0)]
-            ),  # type: ignore[arg-type]
-        )
+    checks = [Check("live", True, "", 0.0)]
+    for before, why, outcome in (
+        ("blue", "first", "switched"),
+        ("blue", "second", "switched"),
+        ("green", "third: it was green already", "switched"),
+        ("blue", "fourth", "refused"),
+    ):
+        history.append(file, Entry("2026-01-01T00:00:00Z", "me", "switch", before, "green", why, outcome, 0.5, checks))
     with file.open("a") as opened:
         opened.write('{"at": "2026-')
     last = history.last_switched(file)
