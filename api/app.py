@@ -63,6 +63,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     problems.install(app)
     bodies.install(app)
     http_metrics.install(app)
+    health.install(app, settings.release)
     auth.install(app, Verifier(settings), on_loopback=settings.api_host in _LOOPBACK)
     for resource in (
         health,

@@ -678,12 +678,20 @@ class ModelList(BaseModel):
     models: list[ModelSummary]
 
 
+class HealthQuery(BaseModel):
+    release: Literal["self"] | None = Field(
+        None, description="`self`: count only the workers of the release and stack that this API belongs to"
+    )
+
+
 class Health(BaseModel):
     status: Literal["ok", "unavailable"]
-    database: str
-    workers: int
+    database: str = Field(description="`ok`, or why the API cannot use it")
+    workers: int = Field(description="live worker processes")
+    lanes: dict[str, int] = Field(description="how many of them serve each lane")
     models: dict[str, str] = Field(description="each production model: `ready`, or what is missing")
-    release: str
+    release: str = Field(description="of this API, with its stack if it has a name: `0.2.0+green`")
+    releases: dict[str, int] = Field(description="all live worker processes by their release")
 
 
 class TrainingRequest(_Closed):

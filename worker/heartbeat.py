@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from importlib.metadata import version as release_of
 from uuid import UUID
 
 from sqlalchemy import Engine
@@ -53,7 +52,7 @@ class Heartbeat:
         self._worker = host.owner(os.getppid(), 0.0)
         self._lanes = lanes
         self._on_beat = on_beat
-        self._release = release_of("scorehouse")
+        self._release = settings.release
         self._claimed = False
         self._deployments: set[UUID] = set()
         self._warmer = ThreadPoolExecutor(1, "warm-up")
