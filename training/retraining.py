@@ -22,7 +22,7 @@ from db import models, trainings
 from db.engine import transaction
 from db.models import NewVersion, Version
 from db.trainings import Policy
-from errors import Fenced, InvalidInput, ScorehouseError, Unavailable
+from errors import Conflict, Fenced, InvalidInput, ScorehouseError, Unavailable
 from registry import runtime
 from registry.signature import Signature
 from registry.store import ArtefactStore
@@ -237,9 +237,16 @@ def _decide(engine: Engine, run: Any, policy: Policy) -> str:
         reason = _why_not(policy, verdict, current, run.champion_version_id)
         if reason is None:
             reason = f"the challenger is {verdict} and the policy is {policy.promotion}"
-            deployment = promote(
-                connection, challenger.tenant, challenger.model, challenger.version, why=f"training {run.id}: {reason}"
-            )
+            try:
+                deployment = promote(
+                    connection,
+                    challenger.tenant,
+                    challenger.model,
+                    challenger.version,
+                    why=f"training {run.id}: {reason}",
+                )
+            except Conflict as exc:  # somebody else deploys just now, and is not disturbed
+                reason = f"{reason}, but {exc}"
         document["decision"] = {
             "promoted": deployment is not None,
             "verdict": verdict,
