@@ -46,9 +46,13 @@ def features_of(
             signature = Signature(columns=columns, key=key, target=target, frame=frame)
             parsed = _parsed(sample, signature)
             try:
-                return signature, parsed, runtime.predict(to_model_input(parsed.features, signature))
+                scores = runtime.predict(to_model_input(parsed.features, signature))
             except Exception as exc:  # a model may raise anything; all of it is told below
                 failures.append(f"as {_FRAME_WORDS[frame]}: {type(exc).__name__}: {exc}")
+                continue
+            if edited is not None:
+                _check_nulls(runtime, signature, parsed.features)
+            return signature, parsed, scores
     raise InvalidPackage(
         f"the model does not take the reference in any form; its columns were {', '.join(names)}. "
         + "; ".join(failures)
@@ -149,6 +153,30 @@ def _completed(column: Column, values: Any) -> Column:
         found = {"minimum": low, "maximum": high}
         return column.model_copy(update={name: found[name] for name, value in stated.items() if value is None})
     return column
+
+
+def _check_nulls(runtime: Runtime, signature: Signature, features: Any) -> None:
+    """Try the model on a null in each column that may be null and never is in the reference.
+
+    Raises:
+        InvalidPackage: it raises; every such column is named.
+    """
+    problems: list[Problem] = []
+    for place, column in enumerate(signature.columns):
+        values = features.column(place)
+        if not column.nullable or values.null_count:
+            continue
+        row = features.slice(0, 1).set_column(place, column.name, pa.nulls(1, values.type))
+        try:
+            runtime.predict(to_model_input(row, signature))
+        except Exception as exc:  # a model may raise anything
+            detail = f"column '{column.name}' is nullable, but the model raises when it is empty"
+            remedy = "set nullable to false, or let the model fill it in"
+            problems.append(Problem(f"{detail} ({type(exc).__name__}: {exc}); {remedy}", pointer_to(column.name)))
+    if problems:
+        raise InvalidPackage(
+            "the signature does not suit the model: " + "; ".join(each.detail for each in problems), problems
+        )
 
 
 def _parsed(sample: Reference, signature: Signature) -> Parsed:

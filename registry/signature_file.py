@@ -83,7 +83,8 @@ def dump(signature: Mapping[str, Any], about: str) -> str:
         "key": signature.get("key"),
         "target": signature.get("target"),
         "columns": [
-            {name: value for name, value in column.items() if value is not None} for column in signature["columns"]
+            {name: column[name] for name in Column.model_fields if column.get(name) is not None}
+            for column in signature["columns"]
         ],
     }
     return f"# {about}\n" + str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))

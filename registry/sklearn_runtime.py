@@ -125,7 +125,7 @@ def unpickled(file: IO[bytes], *, skops_format: bool, mismatch_allowed: bool) ->
         raise ArtefactRefused(
             f"the artefact's {estimator} was fitted with scikit-learn {other}, this process has "
             f"{sklearn.__version__}, which may score differently; fit the model again, or register it with "
-            "--allow-version-mismatch and look at its golden rows"
+            "--allow-version-mismatch and compare its metrics"
         )
     runtime = runtime_of(content)
     fitted = ", ".join(sorted({other for _, other in others}))

@@ -30,9 +30,9 @@ def amounts(frame: pd.DataFrame) -> Any:
 MODEL = make_pipeline(FunctionTransformer(amounts), LogisticRegression()).fit(FRAME[["amount", "size"]], FRAME["late"])
 
 
-def examined(tmp_path: Path, signature: str | None, frame: pd.DataFrame = FRAME) -> Package:
+def examined(tmp_path: Path, signature: str | None, frame: pd.DataFrame = FRAME, model: Any = MODEL) -> Package:
     artefact, reference = tmp_path / "model.joblib", tmp_path / "reference.csv"
-    joblib.dump(MODEL, artefact)
+    joblib.dump(model, artefact)
     frame.to_csv(reference, index=False)
     digest = "sha256:" + hashlib.sha256(artefact.read_bytes()).hexdigest()
     edited = None if signature is None else parse(signature)
@@ -117,3 +117,13 @@ def test_a_signature_that_does_not_suit_is_told_by_column(
 def test_a_signature_that_the_model_does_not_take_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidPackage, match="in any form"):
         examined(tmp_path, f"columns: {BOTH.replace('number', 'text')}")
+
+
+def test_a_column_may_be_nullable_only_if_the_model_takes_nulls(tmp_path: Path) -> None:
+    nullable = BOTH.replace("category", "category, nullable: true")
+    assert examined(tmp_path, f"columns: {nullable}").signature.columns[1].nullable
+    numbers = FRAME[["amount", "late"]]
+    model = LogisticRegression().fit(numbers[["amount"]], numbers["late"])
+    with pytest.raises(InvalidPackage, match="the model raises when it is empty") as caught:
+        examined(tmp_path, "columns: [{name: amount, type: number, nullable: true}]", numbers, model)
+    assert [problem.pointer for problem in caught.value.problems] == ["#/columns/amount"]
