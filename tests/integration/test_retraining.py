@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from sqlalchemy import Engine
-from trained import MODEL, TENANT, Trained, until, world
+from trained import Trained, until, world
 
 from db import models
 from db.engine import transaction
@@ -143,12 +143,14 @@ def test_a_better_challenger_is_registered_with_its_parent_and_takes_over_if_it_
     assert run.document["split"]["hold_out_from"] == "2024-06-29T00:00:00Z"
     with transaction(house.engine) as connection:
         row = models.versions(connection, house.model_id, "1.1.0")[0]
-    assert row.lineage["parent"] == "1.0.0"
-    assert row.lineage["training_run"] == str(run.id)
-    assert row.lineage["split"]["trained_through"] == "2024-06-22T00:00:00Z"
+    assert row.declared["parent"] == "1.0.0"
+    assert row.declared["training_run"] == str(run.id)
+    assert row.declared["split"]["trained_through"] == "2024-06-22T00:00:00Z"
     assert row.lineage["examined_with"]
     assert row.signature["output"]["classes"] == [0, 1]
-    assert house.aliases() == {"production": "1.1.0", "previous": "1.0.0", "candidate": "1.1.0"}
+    assert house.deployments() == [("1.1.0", "warming")]
+    house.go_live("1.1.0")
+    assert house.aliases() == {"production": "1.1.0", "previous": "1.0.0"}
 
     # Its own successor is judged by rows that neither of them has learned from, also not as a row of the reference.
     run = trained(house, "again")
@@ -271,6 +273,4 @@ def test_a_killed_worker_leaves_the_training_to_another(
     run = house.run(run_id)
     assert (run.state, run.attempts, run.challenger) == ("succeeded", 2, "1.1.0"), run.error
     assert house.versions() == ["1.0.0", "1.1.0"]
-    assert house.aliases()["production"] == "1.1.0"
-    with transaction(house.engine) as connection:
-        assert len(models.deployments(connection, models.get(connection, TENANT, MODEL).id)) == 2
+    assert house.deployments() == [("1.1.0", "warming")]

@@ -20,7 +20,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
-from db import chunks, jobs, models, profiles, trainings
+from db import chunks, deployments, jobs, models, profiles, slots, trainings
 from db.engine import transaction
 from db.ids import uuid7
 from db.jobs import NewJob
@@ -87,9 +87,30 @@ class Trained:
         with transaction(self.engine) as connection:
             version_id = models.add_version(connection, new)
         self.examine()
-        with transaction(self.engine) as connection:
-            models.deploy(connection, TENANT, MODEL, version, by="tests", why=None)
+        until(lambda: self._is_registered(version_id), 60)  # another thread may have it in hand
+        self.go_live(version)
         return version_id
+
+    def _is_registered(self, version_id: int) -> bool:
+        with transaction(self.engine) as connection:
+            return models.by_id(connection, version_id).state == "registered"
+
+    def go_live(self, version: str) -> None:
+        """What the last step of a deployment does."""
+        with transaction(self.engine) as connection:
+            model_id, found = (
+                models.get(connection, TENANT, MODEL).id,
+                models.resolve(connection, TENANT, MODEL, version),
+            )
+            before = slots.aliases(connection, model_id).get("production")
+            slots.put_into_production(connection, model_id, found.id, previous=before)
+
+    def deployments(self) -> list[tuple[str, str]]:
+        """Version and state of what is to be deployed, and by whom else than a training nobody asks here."""
+        with transaction(self.engine) as connection:
+            found = deployments.listing(connection, models.get(connection, TENANT, MODEL).id)
+        assert {each.by for each in found} <= {"training"}
+        return [(each.to, each.state) for each in found]
 
     def examine(self) -> None:
         """What a worker does with each version that waits."""
