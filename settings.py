@@ -1,4 +1,4 @@
-"""All settings, read once at start-up from `SCOREHOUSE_*` variables and `.env`.
+"""All settings, read once at start-up from `SCOREHOUSE_*` variables, `.env`, and the secrets of a container.
 
 `docs/reference/settings.md` documents each of them; a test compares the two.
 """
@@ -15,6 +15,9 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+
+# Where container engines show secrets: a file `scorehouse_database_url` there is SCOREHOUSE_DATABASE_URL.
+SECRETS = Path("/run/secrets")
 
 
 class Settings(BaseSettings):
@@ -41,7 +44,12 @@ class Settings(BaseSettings):
     api_url: str | None = Field(None, description="where clients find the API; unset: what `scorehouse up` wrote down")
     token: SecretStr | None = Field(None, description="bearer token of clients; unset: DATA_DIR/admin.token")
     jwt_key_file: Path | None = Field(None, description="file with the signing key; unset: DATA_DIR/jwt.key")
+    flower_host: str = Field("127.0.0.1", description="address that Flower listens on")
     flower_port: int = Field(5555, description="port of Flower")
+    flower_password_file: Path | None = Field(None, description="file with Flower's password; unset: in DATA_DIR")
+    flower_read_only: bool = Field(
+        True, description="whether Flower only shows; else it can stop workers, send tasks …"
+    )
     default_model: str | None = Field(None, description="model of /predict when ?model= is absent; unset: the only one")
 
     # bounds of what is accepted
@@ -138,4 +146,5 @@ class Settings(BaseSettings):
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
     """The process's settings; tests that change the environment call `get_settings.cache_clear()`."""
-    return Settings()
+    # A folder that is not there would be warned of.
+    return Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)

@@ -485,6 +485,7 @@ class AlertEvent(BaseModel):
     to: str
     by: str
     deliveries: list[dict[str, Any]] | None
+    next_attempt_at: datetime | None = Field(description="when the channels that failed are tried again")
 
 
 class Alert(BaseModel):

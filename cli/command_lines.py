@@ -46,8 +46,8 @@ def beat(schedule: Path) -> list[str]:
     return [*_celery(), "beat", "--schedule", str(schedule), "--loglevel", "WARNING"]
 
 
-def flower(port: int) -> list[str]:
-    return [*_celery(), "flower", "--address=127.0.0.1", f"--port={port}"]
+def flower(host: str, port: int) -> list[str]:
+    return [sys.executable, "-m", "worker.flower", f"--address={host}", f"--port={port}"]
 
 
 def flower_environment(password: str) -> dict[str, str]:

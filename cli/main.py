@@ -38,11 +38,13 @@ def build() -> typer.Typer:
         audits,
         demo,
         doctor,
+        healthcheck,
         jobs,
         labels,
         models,
         processes,
         scoring,
+        secrets,
         stacks,
         tokens,
     )
@@ -64,7 +66,22 @@ def build() -> typer.Typer:
     ) -> None:
         pass
 
-    for part in (scoring, jobs, models, labels, audits, alerts, stacks, processes, demo, doctor, tokens):
+    parts = (
+        scoring,
+        jobs,
+        models,
+        labels,
+        audits,
+        alerts,
+        stacks,
+        processes,
+        demo,
+        doctor,
+        healthcheck,
+        tokens,
+        secrets,
+    )
+    for part in parts:
         part.register(app)
     return app
 

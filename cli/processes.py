@@ -80,13 +80,14 @@ def flower(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on. [5555]")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Flower alone, on loopback; user `admin`, the password is made on the first start."""
+    """Flower alone; user `admin`, the password is made on the first start. It shows, and changes nothing."""
     from embedded.secrets import ensure_secrets  # noqa: PLC0415 - nothing else here needs it
 
     settings = _settings(data_dir=data_dir, flower_port=port)
-    password = ensure_secrets(settings.data_dir).flower_password()
+    kept = settings.flower_password_file
+    password = kept.read_text().strip() if kept else ensure_secrets(settings.data_dir).flower_password()
     env = {} if "FLOWER_BASIC_AUTH" in os.environ else command_lines.flower_environment(password)
-    _become(command_lines.flower(settings.flower_port), settings, env)
+    _become(command_lines.flower(settings.flower_host, settings.flower_port), settings, env)
 
 
 def db_upgrade(data_dir: DataDir = None) -> None:

@@ -145,7 +145,7 @@ def _start_programs(
     start("beat", command_lines.beat(settings.data_dir / "beat-schedule"), BEAT, {})
     if plan.with_flower:
         env = command_lines.flower_environment(secrets.flower_password())
-        start("flower", command_lines.flower(settings.flower_port), FLOWER, env)
+        start("flower", command_lines.flower(settings.flower_host, settings.flower_port), FLOWER, env)
 
 
 def _with_absolute_paths(settings: Settings) -> Settings:

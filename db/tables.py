@@ -482,6 +482,11 @@ alert_event = sa.Table(
     sa.Column("by", sa.Text, nullable=False),
     sa.Column("run_id", UUID(as_uuid=True)),
     sa.Column("document", JSONB, nullable=False),
+    # None: nobody was told yet. A channel that failed is tried again at the time that is given.
     sa.Column("deliveries", JSONB(none_as_null=True)),
-    sa.Index("alert_event_undelivered_idx", "id", postgresql_where=sa.text("deliveries IS NULL")),
+    sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
+    _timestamp("next_attempt_at"),
+    sa.Index(
+        "alert_event_due_idx", "id", postgresql_where=sa.text("deliveries IS NULL OR next_attempt_at IS NOT NULL")
+    ),
 )
