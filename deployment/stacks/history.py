@@ -11,6 +11,8 @@ from typing import Any, Literal
 from deployment.stacks.checks import Check
 from deployment.stacks.config import Name
 
+Kind = Literal["switch", "rollback"]
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -21,7 +23,7 @@ class Entry:
 
     at: str
     who: str
-    kind: Literal["switch", "rollback"]
+    kind: Kind
     from_stack: Name | None
     to_stack: Name
     why: str | None

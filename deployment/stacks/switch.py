@@ -11,7 +11,7 @@ from typing import Any
 from deployment.stacks import history, nginx
 from deployment.stacks.checks import Check, CheckFailed, examine, live, ready, timed
 from deployment.stacks.config import NAMES, Config, Name
-from deployment.stacks.history import Entry
+from deployment.stacks.history import Entry, Kind
 from deployment.stacks.nginx import NginxRefused
 from deployment.stacks.probe import ask
 from embedded.lock import FolderLock
@@ -76,7 +76,7 @@ def status(config: Config) -> dict[str, Any]:
 
 
 def _attempt(
-    config: Config, to: Name, *, kind: Any, who: str, why: str | None, token: str | None, watch: Watch
+    config: Config, to: Name, *, kind: Kind, who: str, why: str | None, token: str | None, watch: Watch
 ) -> Entry:
     began, before = time.monotonic(), nginx.active(config)
     checks: list[Check] = []

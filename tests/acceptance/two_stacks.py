@@ -37,7 +37,7 @@ from scorehouse_client import Client
 from settings import Settings
 
 TEMPLATE = Path(__file__).parents[2] / "deployment" / "nginx" / "scorehouse.conf"
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
 LANES = ("interactive", "bulk")
 # What a later release's migration might add, and a revision that this release does not know.
 LATER = (
