@@ -26,7 +26,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".scorehouse"), description="secrets, artefacts and, when embedded, the servers' data")
     database_url: str | None = Field(None, description="SQLAlchemy URL of Postgres; unset: the embedded one")
     broker_url: str | None = Field(None, description="Celery broker URL; unset: the embedded Valkey")
-    artefact_url: str | None = Field(None, description="fsspec URL of the artefact store; unset: DATA_DIR/artefacts")
+    artefact_url: str | None = Field(
+        None, description="artefact store: a folder, file:///… or s3://bucket/prefix; unset: DATA_DIR/artefacts"
+    )
 
     # two stacks beside each other
     stack_name: str | None = Field(

@@ -20,7 +20,7 @@ def environment(runtime: Runtime) -> dict[str, str]:
     config = np.show_config(mode="dicts") or {}
     instructions = config.get("SIMD Extensions", {}).get("found", [])
     blas = {
-        f"{found['internal_api']} {found['version']} {found.get('architecture', '')}".strip()
+        f"{found['internal_api']} {found['version']} {found.get('architecture', '?')} on {found['num_threads']} threads"
         for found in threadpool_info()
         if found["user_api"] == "blas"
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,13 @@ from registry.signature import Label, Output
 ClassType = Literal["integer", "number", "text", "boolean"]
 
 _CLASS_TYPES: dict[type, ClassType] = {bool: "boolean", int: "integer", float: "number", str: "text"}
+# A label of that type from the text of the target; pandas writes integers beside nulls as 1.0.
+_READ: dict[type, Callable[[str], Label]] = {
+    bool: lambda text: {"true": True, "false": False, "1": True, "0": False}[text.lower()],
+    int: lambda text: int(text.removesuffix(".0")),
+    float: float,
+    str: str,
+}
 # How far the probabilities of a row may be from adding up to 1: those of single precision are.
 _SUM_TOLERANCE = 1e-3
 
@@ -55,10 +63,8 @@ def _classes_seen(scores: Scores, targets: Sequence[str] | None) -> list[Label]:
     seen = set(scores.prediction.tolist())
     kind = type(next(iter(seen)))
     for text in {text.strip() for text in targets or ()} - {""}:
-        try:
-            seen.add(kind(float(text)) if kind is int else kind(text) if kind is str else text in ("true", "True", "1"))
-        except ValueError:
-            continue  # it is told when the metrics are computed
+        with suppress(ValueError, KeyError):  # what is no such label is told when the metrics are computed
+            seen.add(_READ[kind](text))
     return sorted(seen)
 
 
