@@ -6,11 +6,13 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pandas as pd
 import psutil
 import pytest
 from audited import at_once
@@ -356,6 +358,27 @@ def _seen(live: House) -> None:
         assert live.aliases()["production"] in {"1.0.0", "2.0.0"}
 
 
+def test_a_rollback_waits_for_a_switch_and_undoes_that(live: House) -> None:
+    """And not what it saw before: 2.0.0 comes back, not the 1.0.0 that was the previous one while it waited."""
+    live.register("3.0.0", classifier(0.02))
+    live.ask("2.0.0")
+    live.run()
+    live.ask("3.0.0")
+    live.beat()
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(live.engine) as connection:
+            open_ = deployment_steps.claim(connection, owner=live.child.owner, lease_seconds=60)
+            assert open_ is not None
+            deployment_steps.go_live(connection, open_, by="tests")
+            rolled_back = pool.submit(live.roll_back)
+            while not live.query("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+                assert not rolled_back.done()
+        last = live.row(rolled_back.result(timeout=30))
+    assert live.aliases() == {"production": "2.0.0", "previous": "1.0.0"}
+    assert (last.from_version_id, last.to_version_id) == (live.version("3.0.0").id, live.version("2.0.0").id)
+    assert live.row(open_.id).state == "live"
+
+
 def test_the_version_in_production_is_checked_again_and_stays(live: House) -> None:
     live.ask("2.0.0")
     live.run()
@@ -443,15 +466,21 @@ def test_a_regression_is_compared_in_standard_deviations(live: House) -> None:
 
 
 def test_a_replay_goes_on_where_another_worker_was_killed(live: House) -> None:
-    live.submit(frame(2_500, seed=6), rows=2_100)
+    data = frame(2_500, seed=6)
+    live.submit(data, rows=2_100)
+    live.register("3.0.0", classifier(2.0))
     live.settings = live.settings.model_copy(update={"drain_seconds": 0.0})  # a step for each permit
-    deployment_id = live.ask("2.0.0", {**GATE, "replay_rows": 2_450})
+    gate = {"replay_rows": 2_450, "max_flipped": 1.0, "max_psi": 100.0, "max_slowdown": 50.0}
+    deployment_id = live.ask("3.0.0", gate)
     live.until(lambda row: row.checks.get("replay", {}).get("rows"), deployment_id)
     seen = list(itertools.takewhile(lambda n: n < 2_450, _rows_replayed(live, deployment_id)))
-    assert seen[0] == 400, "the newest chunk first"
+    assert seen == [400, 2_400], "the newest chunk first, then as many rows as a piece has"
     live.run()
     row = live.row(deployment_id)
+    replayed = pd.concat([data.iloc[2_100:], data.iloc[:2_050]])[["a", "b"]]
+    flipped = (classifier().predict(replayed) != classifier(2.0).predict(replayed)).mean()
     assert (row.state, row.checks["replay"]["rows"], row.checks["replay"]["compared"]) == ("live", 2_450, 2_450)
+    assert row.checks["replay"]["flipped"] == pytest.approx(flipped, abs=1e-6)
 
 
 def _rows_replayed(live: House, deployment_id: UUID) -> Iterator[int]:
