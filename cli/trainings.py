@@ -171,11 +171,7 @@ def _write_comparison(document: dict[str, Any]) -> None:
         [(name, _told(metric), _told(challenger.get(name))) for name, metric in champion.items()],
     )
     found = document["comparison"]
-    difference = found["difference"]
-    say(
-        f"{found['loss'].replace('_', ' ')}: {found['champion']:.4g} against {found['challenger']:.4g}; the challenger's is "
-        f"lower by {difference['value']:.4g} ({difference['low']:.4g} to {difference['high']:.4g}): {found['verdict']}"
-    )
+    say(f"The challenger is {found['verdict']}: {found['reason']}.")
 
 
 def _told(metric: dict[str, float] | None) -> str:

@@ -41,6 +41,7 @@ class Comparison:
     difference: Metric
     mcnemar: dict[str, Any] | None
     verdict: Verdict
+    reason: str
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "difference": self.difference.to_json()}
@@ -59,17 +60,25 @@ def compared(
     differences = champion - challenger
     difference = _bootstrapped(differences, draws, seed)
     test = None if right is None else mcnemar(*right)
-    less_accurate = (
-        test is not None and test["p_value"] < SIGNIFICANT and test["only_champion"] > test["only_challenger"]
-    )
-    verdict: Verdict = "same"
-    if difference.high < 0 or less_accurate:
-        verdict = "worse"
-    elif difference.low > 0:
-        verdict = "better"
+    verdict, reason = _judged(difference, test, loss.replace("_", " "))
     return Comparison(
-        len(differences), loss, float(champion.mean()), float(challenger.mean()), difference, test, verdict
+        len(differences), loss, float(champion.mean()), float(challenger.mean()), difference, test, verdict, reason
     )
+
+
+def _judged(difference: Metric, test: dict[str, Any] | None, loss: str) -> tuple[Verdict, str]:
+    ends = f"{difference.value:.4g}, between {difference.low:.4g} and {difference.high:.4g}"
+    if test is not None and test["p_value"] < SIGNIFICANT and test["only_champion"] > test["only_challenger"]:
+        rows = f"{test['only_champion']:,} rows only the champion has right, {test['only_challenger']:,} only the challenger"
+        return (
+            "worse",
+            f"it is significantly less accurate ({rows}; p = {test['p_value']:.2g}); its {loss} is lower by {ends}",
+        )
+    if difference.low > 0:
+        return "better", f"its {loss} is lower by {ends}"
+    if difference.high < 0:
+        return "worse", f"its {loss} is not lower: by {ends}"
+    return "same", f"that its {loss} is lower by {ends}, may be chance"
 
 
 def mcnemar(champion: npt.NDArray[np.bool_], challenger: npt.NDArray[np.bool_]) -> dict[str, Any]:

@@ -145,7 +145,13 @@ def contest(
         InvalidInput: there is no such recipe, or the champion cannot be fitted again.
     """
     fitting, held = found.rows.take(found.training), found.rows.take(found.hold_out)
-    context = Context(kind=target.kind, signature=fitting.signature, in_time=False, seed=seed, progress=progress)
+    context = Context(
+        kind=target.kind,
+        signature=fitting.signature,
+        in_time=found.by == "time",  # the reference first, then what was stored, oldest first
+        seed=seed,
+        progress=progress,
+    )
     if recipe is None:
         inputs, judged = to_model_input(fitting.features, signature), to_model_input(held.features, signature)
         model = _again(champion, inputs, target.values(fitting.labels))

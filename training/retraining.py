@@ -233,10 +233,11 @@ def _decide(engine: Engine, run: Any, policy: Policy) -> str:
     with transaction(engine) as connection:
         challenger = models.by_id(connection, run.challenger_version_id)
         current = trainings.champion(connection, run.model_id)
-        verdict, deployment = document["comparison"]["verdict"], None
-        reason = _why_not(policy, verdict, current, run.champion_version_id)
+        found, deployment = document["comparison"], None
+        verdict = found["verdict"]
+        reason = _why_not(policy, found, current, run.champion_version_id)
         if reason is None:
-            reason = f"the challenger is {verdict} and the policy is {policy.promotion}"
+            reason = f"the challenger is better: {found['reason']}"
             try:
                 deployment = promote(
                     connection,
@@ -259,12 +260,12 @@ def _decide(engine: Engine, run: Any, policy: Policy) -> str:
     return f"challenger {challenger.version} is {verdict}; {'promoted' if deployment else 'not promoted'}: {reason}"
 
 
-def _why_not(policy: Policy, verdict: str, current: Version | None, champion_id: int) -> str | None:
+def _why_not(policy: Policy, found: dict[str, Any], current: Version | None, champion_id: int) -> str | None:
     """Why the challenger is not promoted, or None."""
     if policy.promotion == "manual":
         return "the policy is manual: a person decides"
-    if verdict != "better":
-        return f"the challenger is {verdict}, not better, on the hold-out"
+    if found["verdict"] != "better":
+        return f"the challenger is {found['verdict']}: {found['reason']}"
     if current is None or current.id != champion_id:
         return "another version was put into production meanwhile"
     return None

@@ -62,6 +62,7 @@ def test_who_is_less_accurate_is_not_better_whatever_the_loss() -> None:
     found = compared(champion, challenger, loss="log_loss", right=right)
     assert found.difference.low > 0
     assert found.verdict == "worse"
+    assert "significantly less accurate (40 rows only the champion has right, 0 only the challenger" in found.reason
 
 
 def test_the_mean_of_the_losses_is_that_of_scikit_learn() -> None:
