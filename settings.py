@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     max_cell_chars: int = Field(65_536, ge=1, description="characters of one cell")
     max_columns: int = Field(2_000, ge=1, description="columns of one file")
     max_artefact_bytes: int = Field(4 * 1024 * MIB, ge=1, description="bytes of one model artefact")
+    max_reference_bytes: int = Field(256 * MIB, ge=1, description="bytes of a reference, which a worker reads whole")
     max_inflation: int = Field(200, ge=1, description="decompressed bytes per compressed byte, past the first 16 MiB")
 
     # work

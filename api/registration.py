@@ -9,13 +9,21 @@ from api.auth import caller
 from api.bodies import FilePart, Multipart
 from api.context import context
 from db.models import NewVersion
-from errors import InvalidInput, Problem, UnsupportedMedia
+from errors import InvalidInput, Problem, TooLarge, UnsupportedMedia
 from registry import signature_file
 from registry.signature_file import EditedSignature
 
 _FORMATS = {".joblib": "joblib", ".pkl": "joblib", ".pickle": "joblib", ".skops": "skops", ".onnx": "onnx"}
 _RUNTIMES = {"joblib": "sklearn", "skops": "sklearn", "onnx": "onnx"}
 _RUNS_CODE = {"joblib"}
+_EXPECTED = {
+    "artefact": "the file that the model was saved to",
+    "reference": "a CSV with a header and some hundreds of rows",
+}
+_SMALLER = {
+    "artefact": "make the model smaller, or raise SCOREHOUSE_MAX_ARTEFACT_BYTES",
+    "reference": "some ten thousand rows are plenty; else raise SCOREHOUSE_MAX_REFERENCE_BYTES",
+}
 # A signature names all categories of all columns.
 _MAX_FIELD_BYTES = 1 << 20
 
@@ -81,17 +89,19 @@ def _signature(fields: schemas.RegistrationFields) -> EditedSignature | None:
 
 def _store(part: FilePart, fields: schemas.RegistrationFields) -> tuple[str, int, str]:
     """Digest, size in bytes, and format of a file of the form."""
-    if part.name not in ("reference", "artefact"):
+    if part.name not in _EXPECTED:
         raise InvalidInput(
             f"unexpected file {part.name!r}; send `reference` and `artefact`",
             [Problem("is unexpected", f"#/{part.name}")],
         )
     kind = _format(part.filename, fields) if part.name == "artefact" else "csv"
-    digest, size = context().store.put(part.blocks, context().settings.max_artefact_bytes)
+    limit: int = getattr(context().settings, f"max_{part.name}_bytes")
+    try:
+        digest, size = context().store.put(part.blocks, limit)
+    except TooLarge as exc:
+        raise TooLarge(f"the {part.name} {part.filename!r} is too large: {exc}; {_SMALLER[part.name]}") from exc
     if size == 0:
-        detail = f"the {part.name} {part.filename!r} is empty; send the file that the model was saved to"
-        if part.name == "reference":
-            detail = f"the reference {part.filename!r} is empty; send a CSV with a header and some rows"
+        detail = f"the {part.name} {part.filename!r} is empty; send {_EXPECTED[part.name]}"
         raise InvalidInput(detail, [Problem(detail, f"#/{part.name}")])
     return digest, size, kind
 

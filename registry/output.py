@@ -23,6 +23,7 @@ _READ: dict[type, Callable[[str], Label]] = {
     float: float,
     str: str,
 }
+_REMEDY = "write the classes into the file's metadata: `classes`, a JSON list in the order of the probabilities"
 # How far the probabilities of a row may be from adding up to 1: those of single precision are.
 _SUM_TOLERANCE = 1e-3
 
@@ -46,9 +47,14 @@ def output_of(runtime: Runtime, scores: Scores, targets: Sequence[str] | None) -
         return Output(kind=kind)
     told = runtime.classes
     classes = _classes_seen(scores, targets) if told is None else told.tolist()
+    unknown = sorted(set(map(str, scores.prediction.tolist())) - set(map(str, classes)))
+    if unknown:
+        raise InvalidPackage(
+            f"the model answers {', '.join(unknown)}, and says it has only {_listed(classes)}; {_REMEDY}"
+        )
     probable = scores.probabilities is not None and _are_distributions(scores.probabilities)
-    if probable and told is None:
-        _check_order(classes, scores)
+    if probable:
+        _check_order(classes, scores, told=told is not None)
     return Output(
         kind=kind,
         classes=classes,
@@ -75,19 +81,24 @@ def _are_distributions(probabilities: npt.NDArray[np.float64]) -> bool:
     return bool(within and (np.abs(finite.sum(axis=1) - 1) <= _SUM_TOLERANCE).all())
 
 
-def _check_order(classes: Sequence[Label], scores: Scores) -> None:
-    """Refuse when it is not plain which probability belongs to which class."""
+def _check_order(classes: Sequence[Label], scores: Scores, *, told: bool) -> None:
+    """Refuse when it is not plain which probability belongs to which class; a model that tells is believed."""
     assert scores.probabilities is not None
-    remedy = "write the classes into the file's metadata: `classes`, a JSON list in the order of the probabilities"
     width = scores.probabilities.shape[1]
     if len(classes) != width:
         raise InvalidPackage(
-            f"the model gives {width} probabilities, but the reference shows {len(classes)} classes "
-            f"({', '.join(map(str, classes))}); name its target column and let it hold every class, or {remedy}"
+            f"the model gives {width} probabilities, but there are {len(classes)} classes ({_listed(classes)}); "
+            f"name the target column of the reference and let it hold every class, or {_REMEDY}"
         )
+    if told:
+        return
     likely = np.array(classes, dtype=object).take(np.argmax(scores.probabilities, axis=1))
     if np.mean([one == other for one, other in zip(likely, scores.prediction.tolist(), strict=True)]) <= 1 / 2:
-        raise InvalidPackage(f"the model's labels contradict the order of its probabilities; {remedy}")
+        raise InvalidPackage(f"the model's labels contradict the order of its probabilities; {_REMEDY}")
+
+
+def _listed(classes: Sequence[Label]) -> str:
+    return ", ".join(map(str, classes))
 
 
 def _class_type(classes: Sequence[Any]) -> ClassType:

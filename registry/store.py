@@ -109,10 +109,7 @@ class ArtefactStore:
             for block in blocks:
                 size += len(block)
                 if size > max_bytes:
-                    raise TooLarge(
-                        f"the artefact has more than the {max_bytes} bytes that are accepted; "
-                        "make the model smaller or raise SCOREHOUSE_MAX_ARTEFACT_BYTES"
-                    )
+                    raise TooLarge(f"there are more than the {max_bytes:,} bytes that are accepted")
                 found.update(block)
                 file.write(block)
             if self._local:

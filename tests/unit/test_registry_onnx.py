@@ -118,11 +118,15 @@ def test_classes_that_the_reference_does_not_show_must_be_told(tmp_path: Path) -
     assert package.signature.output is not None
     assert package.signature.output.classes == ["low", "mid", "top"]
     low = frame[frame["truth"] == "low"]
-    with pytest.raises(InvalidPackage, match=r"3 probabilities, but the reference shows 1 classes.*`classes`"):
+    with pytest.raises(InvalidPackage, match=r"3 probabilities, but there are 1 classes.*`classes`"):
         examined(tmp_path, logistic(THREE), low)
     told = examined(tmp_path, logistic(THREE, classes=["low", "mid", "top"]), low)
     assert told.signature.output is not None
     assert told.signature.output.classes == ["low", "mid", "top"]
+    with pytest.raises(InvalidPackage, match="answers low, mid, top, and says it has only a, b, c"):
+        examined(tmp_path, logistic(THREE, classes=["a", "b", "c"]), frame)
+    with pytest.raises(InvalidPackage, match="3 probabilities, but there are 4 classes"):
+        examined(tmp_path, logistic(THREE, classes=["low", "mid", "top", "more"]), frame)
     with pytest.raises(ArtefactRefused, match="expected a JSON list"):
         examined(tmp_path, logistic(THREE, classes="low"), frame)
 
