@@ -109,8 +109,11 @@ class Heartbeat:
     def _beat(self) -> None:
         with transaction(self._engine) as connection:
             wanted = deployment_steps.wanted(connection)
-        if wanted.deploying.keys() - self._deployments:
+        if fresh := wanted.deploying.keys() - self._deployments:
+            for deployment_id in fresh:
+                self._cache.reconsider(wanted.deploying[deployment_id].id)
             self._tell(wanted)  # that it is being loaded: one that kills this process is to be found out
+        self._deployments = set(wanted.deploying)
         self._warm(wanted)
         self._tell(wanted)
         with transaction(self._engine) as connection:
@@ -134,10 +137,6 @@ class Heartbeat:
             )
 
     def _warm(self, wanted: Wanted) -> None:
-        for deployment_id, version in wanted.deploying.items():
-            if deployment_id not in self._deployments:
-                self._cache.reconsider(version.id)
-        self._deployments = set(wanted.deploying)
         if self._warming is None or self._warming.done():
             self._warming = self._warmer.submit(self._cache.warm, wanted)
         done, _ = wait([self._warming], timeout=_LOAD_SECONDS)

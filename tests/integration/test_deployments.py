@@ -117,6 +117,23 @@ def test_golden_rows_that_differ_are_refused_and_tried_again_when_they_are_mende
     assert live.run() == "m@2.0.0: live"
 
 
+def test_a_refusal_of_before_is_no_answer_to_a_new_deployment(live: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    live.query("UPDATE model_version SET golden = jsonb_set(golden, '{6,prediction}', '7') WHERE version = '2.0.0'")
+    live.ask("2.0.0")
+    live.run()
+    deployment_id = live.ask("2.0.0")
+    told: list[Any] = []
+    warm = live.child.cache.warm
+
+    def look_and_warm(wanted: Any) -> None:
+        told.extend(row.deployments for row in live.query("SELECT deployments FROM worker_heartbeat"))
+        warm(wanted)
+
+    monkeypatch.setattr(live.child.cache, "warm", look_and_warm)
+    live.beat()
+    assert told == [{str(deployment_id): {"state": "loading"}}]
+
+
 def test_a_flipped_byte_is_refused_and_production_stays(live: House) -> None:
     digest = live.version("2.0.0").digest.removeprefix("sha256:")
     stored = live.folder / "artefacts" / "sha256" / digest[:2] / digest
