@@ -57,7 +57,7 @@ def list_trainings(
     with connect(url) as client:
         found = client.trainings(model, limit)
     if as_json:
-        write_json(found)
+        write_json({"trainings": found})
         return
     write_table(
         ("id", "trigger", "state", "champion", "challenger", "promoted", "created", "reason"),
