@@ -25,8 +25,9 @@ demo: install
 up: install
 	$(BIN)/scorehouse up $(ARGS)
 
+# In two processes: one waits for servers while the other computes.
 test: install
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 # The faults of tests/faults on larger jobs and for longer; the table is in tests/faults/reports/faults.md.
 FAULT_ROWS ?= 1000000
@@ -42,10 +43,14 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Needs uv; run by whoever changes a dependency.
+# Needs uv; run by whoever changes a dependency. The images take the same versions, and only what their role needs.
+UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+    --no-emit-package scorehouse --no-emit-package scorehouse-client --custom-compile-command "make lock"
+
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	    --no-emit-package scorehouse --no-emit-package scorehouse-client --custom-compile-command "make lock" -o requirements.lock requirements.in
+	$(UV_COMPILE) -o requirements.lock requirements.in
+	printf '.[api,s3]\n./client\nsetuptools>=77\n' | $(UV_COMPILE) -c requirements.lock -o requirements-api.lock -
+	printf '.[api,worker,s3]\n./client\nsetuptools>=77\n' | $(UV_COMPILE) -c requirements.lock -o requirements-image.lock -
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

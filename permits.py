@@ -17,15 +17,19 @@ import logs
 from settings import get_settings
 
 LANES = ("interactive", "bulk")
+# A lane of its own for what takes minutes and scores nothing: its workers serve no other.
+TRAINING = "training"
 # What a permit asks for: the task that a worker runs, and the queue that it waits in.
 PERMITS = {
     "interactive": ("score.interactive", "interactive"),
     "bulk": ("score.bulk", "bulk"),
     "register": ("model.register", "audits"),
     "audit": ("audit.run", "audits"),
+    "train": ("training.run", TRAINING),
+    "deployment": ("deployment.run", "audits"),
 }
 # Besides the lanes: ticks of beat that must be quick, and periodic work that may take its time.
-QUEUES = (*LANES, "ticks", "audits")
+QUEUES = (*LANES, "ticks", "audits", TRAINING)
 
 _log = logs.get(__name__)
 

@@ -1,4 +1,4 @@
-"""All settings, read once at start-up from `SCOREHOUSE_*` variables and `.env`.
+"""All settings, read once at start-up from `SCOREHOUSE_*` variables, `.env`, and the secrets of a container.
 
 `docs/reference/settings.md` documents each of them; a test compares the two.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,9 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+
+# Where container engines show secrets: a file `scorehouse_database_url` there is SCOREHOUSE_DATABASE_URL.
+SECRETS = Path("/run/secrets")
 
 
 class Settings(BaseSettings):
@@ -26,6 +30,14 @@ class Settings(BaseSettings):
         None, description="artefact store: a folder, file:///… or s3://bucket/prefix; unset: DATA_DIR/artefacts"
     )
 
+    # two stacks beside each other
+    stack_name: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9]+$",
+        description="stack that the process belongs to, such as blue or green; a part of its release",
+    )
+    stacks_file: Path = Field(Path("stacks.yml"), description="what `scorehouse stacks` switches between")
+
     # api
     api_host: str = Field("127.0.0.1", description="address that the API listens on")
     api_port: int = Field(8000, description="port of the API")
@@ -34,7 +46,12 @@ class Settings(BaseSettings):
     api_url: str | None = Field(None, description="where clients find the API; unset: what `scorehouse up` wrote down")
     token: SecretStr | None = Field(None, description="bearer token of clients; unset: DATA_DIR/admin.token")
     jwt_key_file: Path | None = Field(None, description="file with the signing key; unset: DATA_DIR/jwt.key")
+    flower_host: str = Field("127.0.0.1", description="address that Flower listens on")
     flower_port: int = Field(5555, description="port of Flower")
+    flower_password_file: Path | None = Field(None, description="file with Flower's password; unset: in DATA_DIR")
+    flower_read_only: bool = Field(
+        True, description="whether Flower only shows; else it can stop workers, send tasks …"
+    )
     default_model: str | None = Field(None, description="model of /predict when ?model= is absent; unset: the only one")
 
     # bounds of what is accepted
@@ -60,7 +77,11 @@ class Settings(BaseSettings):
     worker_cache_versions: int = Field(4, ge=1, description="model versions that a worker child keeps loaded")
     worker_concurrency: int = Field(2, ge=1, description="children of one `scorehouse worker`")
     bulk_niceness: int = Field(10, ge=0, le=19, description="nice level of children that serve only the bulk lane")
+    training_niceness: int = Field(15, ge=0, le=19, description="nice level of children of the lane `training`")
     kick_seconds: float = Field(1.0, gt=0, description="beat's interval for permits and rescues")
+    deploy_timeout_seconds: float = Field(
+        120.0, gt=0, description="how long a deployment may stand still before it has failed"
+    )
     poison_attempts: int = Field(3, ge=1, description="crashes after which a single row becomes a row error")
     deaf_seconds: float = Field(30.0, gt=0, description="a worker that claims nothing this long beside work exits")
     retention_days: int = Field(90, ge=1, description="age at which jobs, inputs, predictions and labels are removed")
@@ -77,6 +98,16 @@ class Settings(BaseSettings):
     smtp_password: SecretStr | None = Field(None, description="password at the mail server")
     alert_email_from: str | None = Field(None, description="sender of the mails about alerts")
     alert_email_to: str | None = Field(None, description="who gets them: addresses, separated by commas")
+
+    @property
+    def release(self) -> str:
+        """What runs here and in which stack, for example `0.2.0+green`."""
+        name = "" if self.stack_name is None else f"+{self.stack_name}"
+        return version("scorehouse") + name
+
+    def file_of_stack(self, name: str) -> Path:
+        """A file or folder that two stacks with one data folder must not share."""
+        return self.data_dir / (name if self.stack_name is None else f"{name}-{self.stack_name}")
 
     @property
     def stack_file(self) -> Path:
@@ -122,4 +153,5 @@ class Settings(BaseSettings):
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
     """The process's settings; tests that change the environment call `get_settings.cache_clear()`."""
-    return Settings()
+    # A folder that is not there would be warned of.
+    return Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)

@@ -111,4 +111,5 @@ def _event(row: Any) -> dict[str, Any]:
         "to": row.to_state,
         "by": row.by,
         "deliveries": row.deliveries,
+        "next_attempt_at": timestamp(row.next_attempt_at),
     }

@@ -1,20 +1,19 @@
-"""The routes of models: register versions, look at them, deploy and roll back."""
+"""The routes of models: register versions and look at them."""
 
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from api import registration, schemas
 from api.auth import caller, scope
 from api.context import context
+from api.deployments import deployment_document
 from api.rendering import timestamp
-from api.submission import parse_json
-from db import models, versions
+from db import deployments, models, slots, versions
 from db.engine import transaction
 from errors import NotFound
 
@@ -52,13 +51,16 @@ def show(path: schemas.ModelPath) -> Response:
     with transaction(context().engine) as connection:
         row = models.get(connection, caller().tenant, path.model)
         aliases = models.aliases(connection, row.id)
-        deployments = models.deployments(connection, row.id)
+        held = slots.held(connection, row)
+        past = deployments.listing(connection, row.id)
         found = versions.listing(connection, row.id)
     return jsonify(
         {
             "name": row.name,
             "aliases": {alias: aliases.get(alias) for alias in ("production", "candidate", "previous")},
-            "versions": [_version_document(path.model, version, deployments) for version in found],
+            "slots": held,
+            "live_slot": row.live_slot,
+            "versions": [_version_document(path.model, version, past) for version in found],
             "created_at": timestamp(row.created_at),
         }
     )
@@ -85,56 +87,17 @@ def metrics(path: schemas.VersionPath, query: schemas.MetricsQuery) -> Response:
     return jsonify({"model": path.model, "version": path.version, "metrics": history})
 
 
-@blueprint.post("/<model>/deployments", responses={202: schemas.Deployment})
-@scope("deploy")
-def deploy(path: schemas.ModelPath, body: schemas.DeployRequest) -> Response:
-    """Make a version production. Jobs in flight keep the version that they were pinned to."""
-    with transaction(context().engine) as connection:
-        deployment_id = models.deploy(
-            connection, caller().tenant, path.model, body.version, by=caller().subject, why=body.why
-        )
-    return _deployment(path.model, deployment_id, status=202)
-
-
-@blueprint.post("/<model>/rollback", responses={202: schemas.Deployment})
-@scope("deploy")
-def rollback(path: schemas.ModelPath) -> Response:
-    """Make the previous version production again."""
-    text = request.get_data(cache=False)
-    wanted = schemas.RollbackRequest.model_validate(parse_json(text) if text.strip() else {})
-    with transaction(context().engine) as connection:
-        deployment_id = models.rollback(connection, caller().tenant, path.model, by=caller().subject, why=wanted.why)
-    return _deployment(path.model, deployment_id, status=202)
-
-
-@blueprint.get("/<model>/deployments", responses={200: schemas.DeploymentList})
-@scope("models:read")
-def history(path: schemas.ModelPath) -> Response:
-    """The deployments of a model, newest first."""
-    with transaction(context().engine) as connection:
-        row = models.get(connection, caller().tenant, path.model)
-        rows = models.deployments(connection, row.id)
-    return jsonify({"deployments": [_deployment_document(path.model, found) for found in rows]})
-
-
-@blueprint.get("/<model>/deployments/<uuid:id>", responses={200: schemas.Deployment})
-@scope("models:read")
-def show_deployment(path: schemas.DeploymentPath) -> Response:
-    """Poll a deployment."""
-    return _deployment(path.model, path.id)
-
-
 def _version(model: str, version: str) -> Response:
     with transaction(context().engine) as connection:
         row = models.get(connection, caller().tenant, model)
         found = versions.listing(connection, row.id, version)
-        deployments = models.deployments(connection, row.id)
+        past = deployments.listing(connection, row.id)
     if not found:
         raise NotFound(f"model {model!r} has no version {version}")
-    return jsonify(_version_document(model, found[0], deployments))
+    return jsonify(_version_document(model, found[0], past))
 
 
-def _version_document(model: str, row: Any, deployments: Any) -> dict[str, Any]:
+def _version_document(model: str, row: Any, past: Any) -> dict[str, Any]:
     return {
         "model": model,
         "version": row.version,
@@ -151,7 +114,7 @@ def _version_document(model: str, row: Any, deployments: Any) -> dict[str, Any]:
         "created_at": timestamp(row.created_at),
         "created_by": row.created_by,
         "error": row.error,
-        "deployments": [_deployment_document(model, found) for found in deployments if found.to_version_id == row.id],
+        "deployments": [deployment_document(model, found) for found in past if found.to_version_id == row.id],
     }
 
 
@@ -175,34 +138,3 @@ def _registered(row: Any) -> list[dict[str, Any]]:
     values = {name: {"value": value} for name, value in row.metrics.items() if name != "rows"}
     about = {"audit": None, "status": None, "window": None, "rows": int(row.metrics["rows"])}
     return [{"source": "registration", "at": timestamp(row.created_at), **about, "metrics": values}]
-
-
-def _deployment(model: str, deployment_id: UUID, status: int = 200) -> Response:
-    with transaction(context().engine) as connection:
-        row = models.get(connection, caller().tenant, model)
-        found = models.deployments(connection, row.id, deployment_id)
-    if not found:
-        raise NotFound(f"model {model!r} has no deployment {deployment_id}")
-    response = jsonify(_deployment_document(model, found[0]))
-    response.status_code = status
-    if status == 202:
-        response.headers["Location"] = f"/v1/models/{model}/deployments/{deployment_id}"
-    return response
-
-
-def _deployment_document(model: str, row: Any) -> dict[str, Any]:
-    mapping = row._mapping
-    return {
-        "id": str(row.id),
-        "model": model,
-        "version": row.to,
-        "kind": row.kind,
-        "state": row.state,
-        "from": mapping["from"],
-        "to": row.to,
-        "reasons": row.reasons,
-        "by": row.by,
-        "why": row.why,
-        "created_at": timestamp(row.created_at),
-        "finished_at": timestamp(row.finished_at),
-    }

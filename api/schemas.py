@@ -11,6 +11,8 @@ from uuid import UUID
 from flask_openapi3.models import RawModel
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, Json, field_validator, model_validator
 
+from deployment.gate import Gate
+
 Priority = Literal["low", "normal", "high"]
 JobState = Literal["queued", "running", "succeeded", "completed_with_errors", "failed", "canceled"]
 Lane = Literal["interactive", "bulk"]
@@ -488,6 +490,7 @@ class AlertEvent(BaseModel):
     to: str
     by: str
     deliveries: list[dict[str, Any]] | None
+    next_attempt_at: datetime | None = Field(description="when the channels that failed are tried again")
 
 
 class Alert(BaseModel):
@@ -573,10 +576,18 @@ class RegistrationFields(_Closed):
 class DeployRequest(_Closed):
     version: SemanticVersion
     why: Reason | None = None
+    gate: Gate | None = Field(None, description="compare it with production on the last inputs before it goes live")
 
 
 class RollbackRequest(_Closed):
     why: Reason | None = None
+
+
+class DeploymentEvent(BaseModel):
+    at: datetime
+    state: Literal["warming", "validating", "live", "failed"]
+    message: str
+    by: str
 
 
 class Deployment(BaseModel):
@@ -589,11 +600,17 @@ class Deployment(BaseModel):
     state: Literal["warming", "validating", "live", "failed"]
     from_: str | None = Field(alias="from")
     to: str
-    reasons: list[str]
+    slot: Literal["blue", "green"] | None = Field(description="None: of a release without slots")
+    gate: Gate | None
+    checks: dict[str, dict[str, Any]] = Field(
+        description="what each step has found: `warm_up`, `validation`, and `replay` if there is a gate"
+    )
+    reasons: list[str] = Field(description="of one that failed")
     by: str
     why: str | None
     created_at: datetime
     finished_at: datetime | None
+    events: list[DeploymentEvent] | None = Field(None, description="of a single deployment: what happened, in order")
 
 
 class DeploymentList(BaseModel):
@@ -644,6 +661,8 @@ class MetricsHistory(BaseModel):
 class Model(BaseModel):
     name: str
     aliases: dict[str, str | None]
+    slots: dict[str, str | None] = Field(description="the versions in the slots `blue` and `green`")
+    live_slot: Literal["blue", "green"]
     versions: list[ModelVersion]
     created_at: datetime
 
@@ -659,9 +678,77 @@ class ModelList(BaseModel):
     models: list[ModelSummary]
 
 
+class HealthQuery(BaseModel):
+    release: Literal["self"] | None = Field(
+        None, description="`self`: count only the workers of the release and stack that this API belongs to"
+    )
+
+
 class Health(BaseModel):
     status: Literal["ok", "unavailable"]
-    database: str
-    workers: int
+    database: str = Field(description="`ok`, or why the API cannot use it")
+    workers: int = Field(description="live worker processes")
+    lanes: dict[str, int] = Field(description="how many of them serve each lane")
     models: dict[str, str] = Field(description="each production model: `ready`, or what is missing")
-    release: str
+    release: str = Field(description="of this API, with its stack if it has a name: `0.2.0+green`")
+    releases: dict[str, int] = Field(description="all live worker processes by their release")
+
+
+class TrainingRequest(_Closed):
+    """Ask for a retraining. The same trigger (or Idempotency-Key) again is the same training."""
+
+    trigger: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)] | None = Field(
+        None, description="your own name of the reason, such as the id of a pipeline's run"
+    )
+
+
+class TrainingQuery(BaseModel):
+    limit: int = Field(50, ge=1, le=500)
+
+
+class TrainingPath(ModelPath):
+    id: UUID
+
+
+class TrainingTrigger(BaseModel):
+    kind: Literal["hand", "schedule", "alert"]
+    key: str
+
+
+class Training(BaseModel):
+    """A retraining: `document` holds rows, split, metrics of both, the comparison and the decision."""
+
+    id: UUID
+    model: str
+    state: Literal["queued", "running", "succeeded", "failed", "skipped"]
+    trigger: TrainingTrigger
+    champion: str | None = Field(description="the version in production when it began")
+    challenger: str | None = Field(description="the version that was trained")
+    promoted: bool
+    reason: str | None = Field(description="why it was decided so, was skipped or failed")
+    document: dict[str, Any] | None
+    attempts: int
+    by: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class TrainingList(BaseModel):
+    trainings: list[Training]
+
+
+class TrainingPolicy(_Closed):
+    """How a model is retrained."""
+
+    promotion: Literal["manual", "auto-if-better"] = Field(
+        "manual", description="whether a challenger that is better on the hold-out is deployed by itself"
+    )
+    every_days: int | None = Field(None, ge=1, le=366, description="days between scheduled trainings; null: none")
+    on_alert: bool = Field(False, description="whether an alert that fires asks for a training")
+    min_labelled_rows: int = Field(1_000, ge=1, le=100_000_000, description="with fewer a training is skipped")
+    max_rows: int = Field(200_000, ge=1, le=10_000_000, description="labelled rows to take, the latest ones")
+    max_age_days: int = Field(365, ge=1, le=36_600, description="how long ago they may have been submitted")
+    recipe: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)] | None = Field(
+        None, description="null: the champion's recipe, or its estimator fitted again"
+    )

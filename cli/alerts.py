@@ -31,7 +31,7 @@ def list_alerts(
     with connect(url) as client:
         found = client.alerts(model, state)
     if as_json:
-        write_json(found)
+        write_json({"alerts": found})
     elif not found:
         say("No alert is open." if state is None else f"No alert is {state}.")
     else:

@@ -100,7 +100,7 @@ def list_audits(
     with connect(url) as client:
         found = client.audits(model, kind, limit)
     if as_json:
-        write_json(found)
+        write_json({"audits": found})
         return
     write_table(
         ("window end", "window start", "version", "status", "audited"),

@@ -13,6 +13,9 @@ from pydantic import SecretStr
 
 from settings import Settings
 
+# The lane whose workers serve no other (`permits.TRAINING`; Celery takes time to import), and what a child of it may keep.
+TRAINING = "training"
+_TRAINING_KIB = 1024 * 1024
 # A worker child is one core's worth of work: linear algebra that starts a thread per core would only fight its siblings.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -28,6 +31,8 @@ def worker(lanes: Sequence[str], concurrency: int, name: str) -> list[str]:
         name: of the node, unique among the workers of this host.
     """
     argv = ["worker", "-Q", ",".join(queues(lanes)), "--concurrency", str(concurrency), "-n", f"{name}@%h"]
+    if list(lanes) == [TRAINING]:  # what a large fit took is given back to the machine
+        argv += ["--max-memory-per-child", str(_TRAINING_KIB)]
     # Workers share nothing but Postgres, so they need not find each other; looking costs a second at every start.
     return [*_celery(), *argv, "--without-mingle", "--without-gossip", "--loglevel", "WARNING"]
 
@@ -37,7 +42,9 @@ def worker_environment(lanes: Sequence[str]) -> dict[str, str]:
 
 
 def queues(lanes: Sequence[str]) -> list[str]:
-    """The lanes themselves and the ticks of beat; audits go where there is time for them."""
+    """The lanes themselves and the ticks of beat; audits go where there is time for them. Trainings keep to themselves."""
+    if list(lanes) == [TRAINING]:
+        return [TRAINING]
     return [*lanes, "ticks", *(["audits"] if "bulk" in lanes else [])]
 
 
@@ -46,8 +53,8 @@ def beat(schedule: Path) -> list[str]:
     return [*_celery(), "beat", "--schedule", str(schedule), "--loglevel", "WARNING"]
 
 
-def flower(port: int) -> list[str]:
-    return [*_celery(), "flower", "--address=127.0.0.1", f"--port={port}"]
+def flower(host: str, port: int) -> list[str]:
+    return [sys.executable, "-m", "worker.flower", f"--address={host}", f"--port={port}"]
 
 
 def flower_environment(password: str) -> dict[str, str]:

@@ -33,7 +33,23 @@ def build() -> typer.Typer:
 
     The parts are imported here, and import what they need when they run: `--help` must not wait for pandas.
     """
-    from cli import alerts, audits, demo, doctor, jobs, labels, models, processes, scoring, tokens  # noqa: PLC0415  # as said
+    from cli import (  # noqa: PLC0415  # as said
+        alerts,
+        audits,
+        demo,
+        doctor,
+        healthcheck,
+        jobs,
+        labels,
+        models,
+        processes,
+        scoring,
+        secrets,
+        stacks,
+        tokens,
+        training,
+        trainings,
+    )
 
     app = typer.Typer(
         help="Score records with machine-learning models, in bulk and durably.",
@@ -52,7 +68,8 @@ def build() -> typer.Typer:
     ) -> None:
         pass
 
-    for part in (scoring, jobs, models, labels, audits, alerts, processes, demo, doctor, tokens):
+    parts = (scoring, jobs, models, labels, audits, alerts, training, trainings)
+    for part in (*parts, stacks, processes, demo, doctor, healthcheck, tokens, secrets):
         part.register(app)
     return app
 

@@ -1,4 +1,4 @@
-"""`scorehouse models …`: look versions up, put them into production, take them back."""
+"""`scorehouse models …`: look versions up; `cli.registration` registers them, `cli.deployments` deploys them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli import deployments
 from cli.connection import Json, Url, connect
 from cli.registration import ModelAtVersion, model_at_version, register_version, signature
-from cli.terminal import say, write_fields, write_json, write_table
+from cli.terminal import write_fields, write_json, write_table
+from cli.validation import validate
 
 if TYPE_CHECKING:
-    from scorehouse_client import Deployment, ModelVersion
+    from scorehouse_client import ModelVersion
 
 
 Name = Annotated[str, typer.Argument(help="Name of the model.", metavar="MODEL", show_default=False)]
-Why = Annotated[str | None, typer.Option(help="Kept in the history.", show_default=False)]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is live or has failed.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -29,9 +29,8 @@ def register(app: typer.Typer) -> None:
         ("show", show),
         ("signature", signature),
         ("metrics", metrics),
-        ("deploy", deploy),
-        ("rollback", rollback),
-        ("history", history),
+        ("validate", validate),
+        *deployments.COMMANDS,
     ):
         models.command(name)(command)
     app.add_typer(models, name="models")
@@ -64,7 +63,14 @@ def show(
         write_json(found.raw)
         return
     aliases = ", ".join(f"{alias} {held}" for alias, held in found.aliases.items() if held)
-    write_fields([("model", found.name), ("created", found.created_at), ("aliases", aliases or "none")])
+    slots = found.raw.get("slots") or {}
+    told = ", ".join(
+        f"{slot} {held or 'empty'}{' (live)' if slot == found.raw.get('live_slot') and held else ''}"
+        for slot, held in slots.items()
+    )
+    write_fields(
+        [("model", found.name), ("created", found.created_at), ("aliases", aliases or "none"), ("slots", told)]
+    )
     rows = [
         (each.version, each.stage, each.runtime, each.size, each.created_at, each.created_by, each.error)
         for each in found.versions
@@ -116,58 +122,6 @@ def metrics(model: ModelAtVersion, as_json: Json = False, url: Url = None) -> No
         for each in history
     ]
     write_table(("when", "source", "window", "labelled rows", "status", "metrics"), rows)
-
-
-def deploy(  # noqa: PLR0917  # each is an option of the command
-    model: Name,
-    version: Annotated[str, typer.Argument(show_default=False)],
-    why: Why = None,
-    wait: Wait = True,
-    as_json: Json = False,
-    url: Url = None,
-) -> None:
-    """Put a version into production: workers load it and check it first."""
-    with connect(url) as client:
-        _tell(client.deploy(model, version, why, wait=wait, progress=_say_state), as_json)
-
-
-def rollback(model: Name, why: Why = None, wait: Wait = True, as_json: Json = False, url: Url = None) -> None:
-    """Bring the previous production version back."""
-    with connect(url) as client:
-        _tell(client.rollback(model, why, wait=wait, progress=_say_state), as_json)
-
-
-def history(model: Name, as_json: Json = False, url: Url = None) -> None:
-    """Show who put which version into production, when and why."""
-    with connect(url) as client:
-        found = client.deployments(model)
-    if as_json:
-        write_json({"deployments": [deployment.raw for deployment in found]})
-        return
-    rows = [
-        (
-            each.created_at,
-            each.from_version,
-            each.to_version or each.version,
-            each.state,
-            each.by,
-            each.why,
-            "; ".join(each.reasons),
-        )
-        for each in found
-    ]
-    write_table(("when", "from", "to", "state", "by", "why", "reasons"), rows)
-
-
-def _say_state(deployment: Deployment) -> None:
-    say(f"{deployment.model} {deployment.version or deployment.to_version} is {deployment.state}")
-
-
-def _tell(deployment: Deployment, as_json: bool) -> None:
-    if as_json:
-        write_json(deployment.raw)
-    elif not deployment.finished:
-        say(f"Deployment {deployment.id} has begun; see `scorehouse models history {deployment.model}`")
 
 
 def _short(value: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ DataDir = Annotated[
 class Lane(StrEnum):
     interactive = "interactive"
     bulk = "bulk"
+    training = "training"
 
 
 def register(app: typer.Typer) -> None:
@@ -57,13 +58,19 @@ def api(
 
 
 def worker(
-    lane: Annotated[list[Lane] | None, typer.Option(help="Serve this lane; repeat it for more. [all]")] = None,
+    lane: Annotated[
+        list[Lane] | None, typer.Option(help="Serve this lane; repeat it for more. [interactive, bulk]")
+    ] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Children that score.")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """A worker alone, for one lane or for all."""
+    """A worker alone, for one lane or for both that score; the lane `training` has workers of its own."""
     settings = _settings(data_dir=data_dir)
-    lanes = [str(each) for each in dict.fromkeys(lane or Lane)]
+    lanes = [str(each) for each in dict.fromkeys(lane or (Lane.interactive, Lane.bulk))]
+    if Lane.training in lanes and len(lanes) > 1:
+        raise typer.BadParameter(
+            "a fit of minutes would keep scoring waiting: start another worker for it", param_hint="--lane"
+        )
     name = f"worker-{'-'.join(lanes)}-{os.getpid()}"  # several on one host must differ; the pid stays the same
     argv = command_lines.worker(lanes, concurrency or settings.worker_concurrency, name)
     _become(argv, settings, command_lines.worker_environment(lanes))
@@ -73,40 +80,40 @@ def beat(data_dir: DataDir = None) -> None:
     """Celery beat alone: the ticks for permits, rescues, audits and retention."""
     settings = _settings(data_dir=data_dir)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _become(command_lines.beat(settings.data_dir / "beat-schedule"), settings)
+    _become(command_lines.beat(settings.file_of_stack("beat-schedule")), settings)
 
 
 def flower(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on. [5555]")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Flower alone, on loopback; user `admin`, the password is made on the first start."""
+    """Flower alone; user `admin`, the password is made on the first start. It shows, and changes nothing."""
     from embedded.secrets import ensure_secrets  # noqa: PLC0415 - nothing else here needs it
 
     settings = _settings(data_dir=data_dir, flower_port=port)
-    password = ensure_secrets(settings.data_dir).flower_password()
+    kept = settings.flower_password_file
+    password = kept.read_text().strip() if kept else ensure_secrets(settings.data_dir).flower_password()
     env = {} if "FLOWER_BASIC_AUTH" in os.environ else command_lines.flower_environment(password)
-    _become(command_lines.flower(settings.flower_port), settings, env)
+    _become(command_lines.flower(settings.flower_host, settings.flower_port), settings, env)
 
 
 def db_upgrade(data_dir: DataDir = None) -> None:
-    """Bring the schema to what this release needs; does nothing when it is there already."""
-    from migrations import upgrade  # noqa: PLC0415 - Alembic
+    """Bring the schema to what this release needs; does nothing when it is there, or further, already."""
+    from migrations import check, upgrade  # noqa: PLC0415 - Alembic
 
-    upgrade(_database_url(_settings(data_dir=data_dir)))
-    typer.echo("the schema is up to date")
+    url = _database_url(_settings(data_dir=data_dir))
+    upgrade(url)
+    typer.echo(check(url).told)
 
 
 def db_check(data_dir: DataDir = None) -> None:
-    """Exit 0 when the schema is what this release needs, 1 when it is not."""
+    """Exit 0 when this release runs on the schema, also on that of a later release, and 1 when it does not."""
     from migrations import check  # noqa: PLC0415 - Alembic
 
-    current, wanted = check(_database_url(_settings(data_dir=data_dir)))
-    if current != wanted:
-        state = "is empty" if current is None else f"has revision {current}"
-        typer.echo(f"the database {state}, this release needs {wanted}: run `scorehouse db upgrade`", err=True)
+    schema = check(_database_url(_settings(data_dir=data_dir)))
+    typer.echo(schema.told, err=not schema.fits)
+    if not schema.fits:
         raise typer.Exit(1)
-    typer.echo(f"the schema is up to date (revision {current})")
 
 
 def _settings(**flags: Any) -> Settings:

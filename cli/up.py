@@ -28,6 +28,7 @@ LIVE_SECONDS = 90.0
 # Stages of the drain: no new permits, no new work, what is in hand, the onlooker, and the servers that all of them need.
 BEAT, API, WORKERS, FLOWER, BROKER, DATABASE = range(6)
 WORKER_STOP_SECONDS = 30.0
+TRAINING_STOP_SECONDS = 10.0  # a fit may take an hour; what is killed in it begins again at the next start
 API_STOP_SECONDS = 35.0  # gunicorn gives requests 30 s
 
 
@@ -138,14 +139,15 @@ def _start_programs(
 
     console.say("starting the API, the workers and beat")
     start("api", command_lines.api(), API, {}, API_STOP_SECONDS)
-    for lane, concurrency in (("interactive", 1), ("bulk", plan.workers)):
+    for lane, concurrency in (("interactive", 1), ("bulk", plan.workers), ("training", 1)):
         name = f"worker-{lane}"
         argv = command_lines.worker([lane], concurrency, name)
-        start(name, argv, WORKERS, command_lines.worker_environment([lane]), WORKER_STOP_SECONDS)
+        stop_seconds = TRAINING_STOP_SECONDS if lane == command_lines.TRAINING else WORKER_STOP_SECONDS
+        start(name, argv, WORKERS, command_lines.worker_environment([lane]), stop_seconds)
     start("beat", command_lines.beat(settings.data_dir / "beat-schedule"), BEAT, {})
     if plan.with_flower:
         env = command_lines.flower_environment(secrets.flower_password())
-        start("flower", command_lines.flower(settings.flower_port), FLOWER, env)
+        start("flower", command_lines.flower(settings.flower_host, settings.flower_port), FLOWER, env)
 
 
 def _with_absolute_paths(settings: Settings) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,9 @@ from sqlalchemy.dialects.postgresql import insert
 from db.ids import uuid7
 from db.tables import alert, alert_event, model, model_version
 from errors import NotFound
+
+_TELLING = 0xA1E27  # of the transitions of an alert
+_LOOKED_AT = 100
 
 OPEN = ("pending", "firing", "acknowledged", "suppressed")
 
@@ -62,10 +66,11 @@ def record(
     document: dict[str, Any],
     run_id: UUID | None = None,
     quiet: bool = False,
-) -> None:
-    """Keep a transition; unless it is quiet, somebody is to be told of it."""
-    connection.execute(
-        sa.insert(alert_event).values(
+) -> int:
+    """Keep a transition, and return its id; unless it is quiet, somebody is to be told of it."""
+    event_id: int = connection.execute(
+        sa.insert(alert_event)
+        .values(
             alert_id=alert_id,
             from_state=origin,
             to_state=to,
@@ -74,22 +79,49 @@ def record(
             document=document,
             deliveries=[] if quiet else None,
         )
+        .returning(alert_event.c.id)
+    ).scalar_one()
+    return event_id
+
+
+def take_due(connection: Connection) -> sa.Row[Any] | None:
+    """The oldest transition that somebody is to be told of now, kept from others until the transaction ends.
+
+    Those of one alert are told one after the other, so that nobody hears that it has resolved before that it fired.
+    """
+    due = sa.or_(alert_event.c.deliveries.is_(None), alert_event.c.next_attempt_at <= sa.func.now())
+    first = sa.select(alert_event.c.id, alert_event.c.alert_id).where(due).order_by(alert_event.c.id).limit(_LOOKED_AT)
+    for candidate in connection.execute(first).all():
+        # Not the row of the alert: audits would wait for it as long as a webhook takes to answer.
+        place = sa.func.hashtext(str(candidate.alert_id))
+        if connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(_TELLING, place))).scalar_one():
+            row = connection.execute(
+                sa.select(alert_event).where(alert_event.c.id == candidate.id, due).with_for_update()
+            ).one_or_none()
+            if row is not None:  # it was not told while we waited for nothing
+                return row
+    return None
+
+
+def delivered(
+    connection: Connection, event: Any, deliveries: Sequence[dict[str, Any]], *, again_in: timedelta | None
+) -> None:
+    """Keep how telling of a transition went; it is tried again if that is said. Earlier ones of its alert no longer are."""
+    table = alert_event.c
+    connection.execute(
+        sa.update(alert_event)
+        .where(table.id == event.id)
+        .values(
+            deliveries=list(deliveries),
+            attempts=table.attempts + 1,
+            next_attempt_at=None if again_in is None else sa.func.now() + again_in,
+        )
     )
-
-
-def undelivered(connection: Connection, limit: int = 20) -> Sequence[sa.Row[Any]]:
-    """Transitions of which nobody was told yet, locked so that they are told of once."""
-    return connection.execute(
-        sa.select(alert_event)
-        .where(alert_event.c.deliveries.is_(None))
-        .order_by(alert_event.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
-
-
-def delivered(connection: Connection, event_id: int, deliveries: Sequence[dict[str, Any]]) -> None:
-    connection.execute(sa.update(alert_event).where(alert_event.c.id == event_id).values(deliveries=list(deliveries)))
+    connection.execute(
+        sa.update(alert_event)
+        .where(table.alert_id == event.alert_id, table.id < event.id, table.next_attempt_at.is_not(None))
+        .values(next_attempt_at=None)
+    )
 
 
 def page(

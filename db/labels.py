@@ -268,23 +268,46 @@ def counted(connection: Connection, version_id: int, start: date, end: date) -> 
     ).all()
 
 
-def export_labelled(
-    connection: Connection, model_id: int, version_id: int, day: date, sink: Callable[[bytes], object]
+def export_labelled(  # noqa: PLR0917 - what of whom, and where to
+    connection: Connection,
+    model_id: int,
+    version_id: int,
+    day: date,
+    sink: Callable[[bytes], object],
+    classes: Sequence[str] = (),
 ) -> None:
     """Stream every prediction of a version and a day with its label: prediction, probability, label, at; as CSV.
 
-    The label is empty where there is none. `sink` is called with pieces of any size.
+    The label is empty where there is none. The probability is that of the positive class; with `classes`, as labels name
+    them and in the order of the model, it is that of the label. `sink` is called with pieces of any size.
     """
     connection.execute(sa.text(_COUNT_SETTINGS))
     cursor = cursor_of(connection)
     # An id is of the API's clock, which may be ahead of the database's: a day more does no harm.
     before = lower_bound(datetime.combine(day, time(), UTC) + timedelta(days=2))
     parameters = {"model_id": model_id, "version_id": version_id, "day": day, "before": str(before)}
-    text = statement("labelled_predictions").text
-    for name in parameters:
+    named = {f"class_{place}": name for place, name in enumerate(classes)}
+    text = statement("labelled_predictions").text.format(**_probability(len(classes)))
+    for name in (*parameters, *reversed(named)):
         text = text.replace(f":{name}", f"%({name})s")
-    query = cursor.mogrify(text, parameters).decode()
+    query = cursor.mogrify(text, parameters | named).decode()
     cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv)", _Sink(sink))
+
+
+def _probability(classes: int) -> dict[str, str]:
+    """What `labelled_predictions.sql` unfolds of a block, and the probability made of it.
+
+    A block has the probabilities of more than two classes one class after the other, each of all its rows.
+    """
+    if not classes:
+        return {"arrays": "b.probability", "names": "probability", "probability": "element.probability"}
+    rows, places = "cardinality(b.predictions)", range(classes)
+    cases = " ".join(f"WHEN :class_{place} THEN element.probability_{place}" for place in places)
+    return {
+        "arrays": ", ".join(f"b.probabilities[{place} * {rows} + 1 : {place + 1} * {rows}]" for place in places),
+        "names": ", ".join(f"probability_{place}" for place in places),
+        "probability": f"CASE truth.label {cases} END",
+    }
 
 
 class _Sink(io.RawIOBase):

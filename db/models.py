@@ -1,19 +1,17 @@
-"""Models, their immutable versions, aliases and deployments."""
+"""Models, their immutable versions, and the aliases of those; `db.slots` moves those of production."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
-from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from db.ids import uuid7
-from db.tables import deployment, model, model_alias, model_version
+from db.tables import model, model_alias, model_version
 from db.versions import precedence
 from errors import Conflict, InvalidInput, NotFound, Problem
 
@@ -193,7 +191,7 @@ def complete_registration(
         .returning(model_version.c.model_id, model_version.c.wants_candidate)
     ).one_or_none()
     if row is not None and row.wants_candidate:
-        _set_alias(connection, row.model_id, "candidate", version_id)
+        set_alias(connection, row.model_id, "candidate", version_id)
 
 
 def postpone_registration(connection: Connection, version_id: int) -> None:
@@ -216,6 +214,14 @@ def fail_registration(connection: Connection, version_id: int, error: str) -> No
 def by_id(connection: Connection, version_id: int) -> Version:
     row = connection.execute(sa.select(*_VERSION).select_from(_VERSIONS).where(model_version.c.id == version_id)).one()
     return Version(**row._mapping)
+
+
+def error_of(connection: Connection, version_id: int) -> str | None:
+    """Why a version could not be registered."""
+    error: str | None = connection.execute(
+        sa.select(model_version.c.error).where(model_version.c.id == version_id)
+    ).scalar_one()
+    return error
 
 
 def resolve(connection: Connection, tenant: str, name: str, version: str | None) -> Version:
@@ -307,84 +313,24 @@ def versions(connection: Connection, model_id: int, version: str | None = None) 
     return connection.execute(query.order_by(model_version.c.id.desc())).all()
 
 
-def deploy(connection: Connection, tenant: str, name: str, version: str, *, by: str, why: str | None) -> UUID:
-    """Make a registered version production; what was production becomes `previous`."""
-    target = resolve(connection, tenant, name, version)
-    return _switch(connection, get(connection, tenant, name).id, target.id, kind="deploy", by=by, why=why)
-
-
-def rollback(connection: Connection, tenant: str, name: str, *, by: str, why: str | None) -> UUID:
-    """Make the previous version production again.
-
-    Raises:
-        Conflict: there is no previous version.
-    """
-    row = get(connection, tenant, name)
-    current = _alias_ids(connection, row.id, lock=True)
-    if "previous" not in current:
-        raise Conflict(f"model {name!r} has no previous version to go back to; deploy one by its number")
-    return _switch(connection, row.id, current["previous"], kind="rollback", by=by, why=why)
-
-
-def deployments(connection: Connection, model_id: int, deployment_id: UUID | None = None) -> Sequence[sa.Row[Any]]:
-    """Deployments of a model, newest first, with the names of the versions."""
-    to, origin = model_version.alias("to_version"), model_version.alias("from_version")
-    query = (
-        sa.select(deployment, to.c.version.label("to"), origin.c.version.label("from"))
-        .join(to, to.c.id == deployment.c.to_version_id)
-        .outerjoin(origin, origin.c.id == deployment.c.from_version_id)
-        .where(deployment.c.model_id == model_id)
-    )
-    if deployment_id is not None:
-        query = query.where(deployment.c.id == deployment_id)
-    return connection.execute(query.order_by(deployment.c.created_at.desc(), deployment.c.id.desc()).limit(200)).all()
-
-
 def in_production(connection: Connection) -> list[Version]:
     """The production versions of all models, for workers to hold."""
+    return with_alias(connection, "production")
+
+
+def with_alias(connection: Connection, alias: str) -> list[Version]:
+    """The versions of all models that bear an alias."""
     query = (
         sa.select(*_VERSION)
         .select_from(_VERSIONS.join(model_alias, model_alias.c.version_id == model_version.c.id))
-        .where(model_alias.c.alias == "production")
+        .where(model_alias.c.alias == alias)
         .order_by(model_version.c.id)
     )
     return [Version(**row._mapping) for row in connection.execute(query)]
 
 
-def _switch(connection: Connection, model_id: int, version_id: int, *, kind: str, by: str, why: str | None) -> UUID:
-    current = _alias_ids(connection, model_id, lock=True)
-    production = current.get("production")
-    if production != version_id:
-        _set_alias(connection, model_id, "production", version_id)
-        if production is not None:
-            _set_alias(connection, model_id, "previous", production)
-    deployment_id = uuid7()
-    connection.execute(
-        sa.insert(deployment).values(
-            id=deployment_id,
-            model_id=model_id,
-            from_version_id=production,
-            to_version_id=version_id,
-            kind=kind,
-            state="live",
-            by=by,
-            why=why,
-            finished_at=sa.func.now(),
-        )
-    )
-    return deployment_id
-
-
-def _alias_ids(connection: Connection, model_id: int, *, lock: bool) -> dict[str, int]:
-    if lock:  # two deployments of one model come one after the other
-        connection.execute(sa.select(model.c.id).where(model.c.id == model_id).with_for_update())
-    rows = connection.execute(
-        sa.select(model_alias.c.alias, model_alias.c.version_id).where(model_alias.c.model_id == model_id)
-    ).all()
-    return {row.alias: row.version_id for row in rows}
-
-
-def _set_alias(connection: Connection, model_id: int, alias: str, version_id: int) -> None:
+def set_alias(connection: Connection, model_id: int, alias: str, version_id: int) -> None:
+    """Let an alias mean this version; production and previous are moved by `db.slots` alone."""
     values = insert(model_alias).values(model_id=model_id, alias=alias, version_id=version_id)
     connection.execute(
         values.on_conflict_do_update(
@@ -424,7 +370,7 @@ def _same_content(connection: Connection, model_id: int, new: NewVersion) -> int
 
 def _make_candidate(connection: Connection, row: sa.Row[Any]) -> None:
     if row.state == "registered":
-        _set_alias(connection, row.model_id, "candidate", row.id)
+        set_alias(connection, row.model_id, "candidate", row.id)
         return
     wanted = sa.update(model_version).where(model_version.c.id == row.id).values(wants_candidate=True)
     connection.execute(wanted)

@@ -35,8 +35,11 @@ model = sa.Table(
     sa.Column("id", sa.Integer, sa.Identity(), primary_key=True),
     sa.Column("tenant", sa.Text, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
+    # The slot that holds production. The other one holds what is being deployed, or else what was production before.
+    sa.Column("live_slot", sa.Text, nullable=False, server_default="blue"),
     _timestamp("created_at", default=True),
     sa.UniqueConstraint("tenant", "name"),
+    _one_of("live_slot", "blue", "green"),
 )
 
 model_version = sa.Table(
@@ -93,14 +96,43 @@ deployment = sa.Table(
     sa.Column("to_version_id", sa.Integer, sa.ForeignKey("model_version.id"), nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
+    sa.Column("slot", sa.Text),
+    # The limits of the replay, if one is wanted, and what each step has found so far, in the order of the steps.
+    sa.Column("gate", JSONB(none_as_null=True)),
+    sa.Column("checks", JSON, nullable=False, server_default="{}"),
     sa.Column("reasons", JSONB, nullable=False, server_default="[]"),
     sa.Column("by", sa.Text, nullable=False),
     sa.Column("why", sa.Text),
+    # The worker child that takes it further, for as long as its lease; how often that ended without a word.
+    sa.Column("owner", sa.Text),
+    _timestamp("lease_until"),
+    sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
+    _timestamp("moved_at", default=True),
     _timestamp("created_at", default=True),
     _timestamp("finished_at"),
     _one_of("kind", "deploy", "rollback"),
     _one_of("state", "warming", "validating", "live", "failed"),
+    _one_of("slot", "blue", "green"),
     sa.Index(None, "model_id", "created_at"),
+    # One at a time: the second of two that begin at once is told of the first.
+    sa.Index(
+        "deployment_open_key",
+        "model_id",
+        unique=True,
+        postgresql_where=sa.text("state IN ('warming', 'validating')"),
+    ),
+)
+
+deployment_event = sa.Table(
+    "deployment_event",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("deployment_id", UUID(as_uuid=True), sa.ForeignKey("deployment.id"), nullable=False),
+    _timestamp("at", default=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Index(None, "deployment_id", "id"),
 )
 
 job = sa.Table(
@@ -269,6 +301,8 @@ worker_heartbeat = sa.Table(
     sa.Column("lanes", ARRAY(sa.Text), nullable=False),
     sa.Column("versions", ARRAY(sa.Text), nullable=False),
     sa.Column("refused", JSONB, nullable=False, server_default="{}"),
+    # What the child answers to each deployment that is under way: loading, warm, or refused and why.
+    sa.Column("deployments", JSONB, nullable=False, server_default="{}"),
     sa.Column("release", sa.Text, nullable=False),
     _timestamp("started_at", default=True),
     _timestamp("seen_at", default=True),
@@ -489,6 +523,59 @@ alert_event = sa.Table(
     sa.Column("by", sa.Text, nullable=False),
     sa.Column("run_id", UUID(as_uuid=True)),
     sa.Column("document", JSONB, nullable=False),
+    # None: nobody was told yet. A channel that failed is tried again at the time that is given.
     sa.Column("deliveries", JSONB(none_as_null=True)),
-    sa.Index("alert_event_undelivered_idx", "id", postgresql_where=sa.text("deliveries IS NULL")),
+    sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
+    _timestamp("next_attempt_at"),
+    sa.Index(
+        "alert_event_due_idx", "id", postgresql_where=sa.text("deliveries IS NULL OR next_attempt_at IS NOT NULL")
+    ),
+)
+
+training_policy = sa.Table(
+    "training_policy",
+    metadata,
+    sa.Column("model_id", sa.Integer, sa.ForeignKey("model.id"), primary_key=True, autoincrement=False),
+    sa.Column("promotion", sa.Text, nullable=False, server_default="manual"),
+    sa.Column("every_days", sa.Integer),
+    sa.Column("on_alert", sa.Boolean, nullable=False, server_default=sa.text("false")),
+    sa.Column("min_labelled_rows", sa.Integer, nullable=False, server_default="1000"),
+    sa.Column("max_rows", sa.Integer, nullable=False, server_default="200000"),
+    sa.Column("max_age_days", sa.Integer, nullable=False, server_default="365"),
+    # The recipe of the challenger; NULL: that of the champion, or its estimator fitted again.
+    sa.Column("recipe", sa.Text),
+    # When the schedule was last changed: slots before it are not asked for.
+    _timestamp("scheduled_since"),
+    _one_of("promotion", "manual", "auto-if-better"),
+    sa.CheckConstraint(
+        "every_days BETWEEN 1 AND 366 AND min_labelled_rows > 0 AND max_rows > 0 AND max_age_days > 0", name="bounds"
+    ),
+)
+
+# A queue like `audit_run`: Postgres says what is due, a permit only wakes a worker.
+training_run = sa.Table(
+    "training_run",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("model_id", sa.Integer, sa.ForeignKey("model.id"), nullable=False),
+    sa.Column("trigger_kind", sa.Text, nullable=False),
+    # The caller's idempotency key, the day of a schedule, or the id of an alert's event: each runs once.
+    sa.Column("trigger_key", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="queued"),
+    sa.Column("champion_version_id", sa.Integer, sa.ForeignKey("model_version.id")),
+    sa.Column("challenger_version_id", sa.Integer, sa.ForeignKey("model_version.id")),
+    # The figures and the decision, as they were written.
+    sa.Column("document", JSON(none_as_null=True)),
+    sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
+    _timestamp("lease_until"),
+    sa.Column("error", sa.Text),
+    sa.Column("by", sa.Text, nullable=False),
+    _timestamp("created_at", default=True),
+    _timestamp("started_at"),
+    _timestamp("finished_at"),
+    _one_of("trigger_kind", "hand", "schedule", "alert"),
+    _one_of("state", "queued", "running", "succeeded", "failed", "skipped"),
+    sa.UniqueConstraint("model_id", "trigger_kind", "trigger_key", name="training_run_once_key"),
+    sa.Index("training_run_due_idx", "id", postgresql_where=sa.text("state IN ('queued', 'running')")),
+    sa.Index("training_run_latest_idx", "model_id", "id"),
 )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from db import alerts, audits
+from db import alerts, audits, trainings
 from db.engine import transaction
 from monitoring.alerts import AlertState, Observation, step
 from monitoring.notifications import notify
 from settings import Settings
+
+# A channel that failed is tried again after so long, and given up after a day.
+_AGAIN_MINUTES = (1, 5, 30, 120, 360, 900)
 
 
 def observe(connection: Connection, run: Any, observations: Sequence[Observation]) -> None:
@@ -35,7 +39,7 @@ def observe(connection: Connection, run: Any, observations: Sequence[Observation
             machine=state.model_dump(mode="json"),
         )
         if transition is not None:
-            alerts.record(
+            event_id = alerts.record(
                 connection,
                 alert_id,
                 origin=before.state,
@@ -45,20 +49,22 @@ def observe(connection: Connection, run: Any, observations: Sequence[Observation
                 run_id=run.id,
                 quiet=not transition.notifies,
             )
+            if transition.state == "firing" and transition.previous != "suppressed":
+                trainings.request_for_alert(connection, run.model_id, event_id)
 
 
-def deliver(engine: Engine, settings: Settings) -> int:
-    """Tell people of transitions that nobody was told of; returns of how many.
+def deliver(engine: Engine, settings: Settings, seconds: float = 20.0) -> int:
+    """Tell people of transitions that nobody was told of, and again on channels that failed; returns of how many.
 
-    Delivery is outside the audit's transaction and may be repeated after a crash: it is told at least once.
+    Delivery is outside the audit's transaction and may be repeated after a crash: it is told at least once. None is begun
+    after `seconds`.
     """
-    told = 0
-    while True:
+    told, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
         with transaction(engine) as connection:
-            events = alerts.undelivered(connection, limit=1)
-            if not events:
-                return told
-            event = events[0]
+            event = alerts.take_due(connection)
+            if event is None:
+                break
             alert = alerts.described(connection, event.alert_id)
             document = {
                 "alert": str(event.alert_id),
@@ -68,6 +74,17 @@ def deliver(engine: Engine, settings: Settings) -> int:
                 "check": alert.check,
                 **event.document,
             }
-            deliveries = notify(settings, document)
-            alerts.delivered(connection, event.id, [asdict(delivery) for delivery in deliveries])
+            before: list[dict[str, Any]] = event.deliveries or []
+            failed = [delivery["channel"] for delivery in before if not delivery["ok"]]
+            found = [asdict(delivery) for delivery in notify(settings, document, only=failed or None)]
+            kept = [delivery for delivery in before if delivery["ok"]]
+            alerts.delivered(connection, event, kept + found, again_in=_again_in(event.attempts, found))
             told += 1
+    return told
+
+
+def _again_in(attempts: int, deliveries: Sequence[dict[str, Any]]) -> timedelta | None:
+    """How long to wait before the channels that failed are tried again; None when all went well, or no more is tried."""
+    if all(delivery["ok"] for delivery in deliveries) or attempts >= len(_AGAIN_MINUTES):
+        return None
+    return timedelta(minutes=_AGAIN_MINUTES[attempts])

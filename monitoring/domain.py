@@ -28,7 +28,7 @@ from monitoring.values import numbers
 from records.payload import unpack
 from registry.parse import parse_csv, parse_ndjson
 from registry.reference import read_reference
-from registry.signature import Signature
+from registry.signature import ColumnType, Signature
 from registry.store import ArtefactStore
 
 WARN, CRITICAL = 0.55, 0.65
@@ -113,18 +113,26 @@ def separability(reference: pa.Table, current: pa.Table, signature: Signature) -
 def _inputs(table: pa.Table, signature: Signature) -> tuple[npt.NDArray[np.float64], list[int]]:
     """(n, columns) floats, and which columns are codes of words (those with at most 200 different ones).
 
-    A null is a number below all others and not NaN, because scikit-learn's bins need a number in each fold.
+    A null is a number below all others and not NaN, because scikit-learn's bins need a number in each fold. Of a timestamp
+    only that it is there, for by the time itself every row could be told.
     """
     arrays, categorical = [], []
     for place, column in enumerate(signature.columns):
         values = table.column(column.name).combine_chunks()
-        found = _codes(values) if column.type in ("category", "boolean") else numbers(values)
+        found = _found(values, column.type)
         if column.type in ("category", "boolean") and found.max(initial=0) <= _MAX_CODES:
             categorical.append(place)
         cells = np.full(len(values), found.min() - 1.0 if len(found) else 0.0)
         cells[values.is_valid().to_numpy(zero_copy_only=False)] = found
         arrays.append(cells)
     return np.column_stack(arrays), categorical
+
+
+def _found(values: pa.Array, type: ColumnType) -> npt.NDArray[Any]:
+    """A number for each cell that is not null."""
+    if type in ("category", "boolean"):
+        return _codes(values)
+    return np.ones(len(values) - values.null_count) if type == "timestamp" else numbers(values)
 
 
 def _codes(values: pa.Array) -> npt.NDArray[np.int64]:

@@ -43,7 +43,7 @@ def count_dirty_days(engine: Engine, model_id: int, version_id: int, output: Out
         with transaction(engine) as connection:
             begun = labels.begin_count(connection, version_id, day)
             counter = _Counter(output, audits.policy(connection, model_id), begun.at)  # a change of it marks all days
-            labels.export_labelled(connection, model_id, version_id, day, counter.write)
+            labels.export_labelled(connection, model_id, version_id, day, counter.write, _classes(output))
             counter.flush()
             labels.put_count(
                 connection,
@@ -118,14 +118,14 @@ class _Counter:
 
 def no_outcomes(output: Output) -> Outcomes:
     """Of no rows at all."""
-    return outcomes_of(output, [], np.empty(0) if _has_probability(output) else None, None, [])
+    return outcomes_of(output, [], np.empty(0) if output.has_probability else None, None, [])
 
 
 def _outcomes(output: Output, known: Any) -> Outcomes:
-    """Probabilities of more than two classes stay where they are: what needs them is not counted."""
-    probability = known["probability"].to_numpy() if _has_probability(output) else None
+    probability = known["probability"].to_numpy() if output.has_probability else None
     return outcomes_of(output, known["prediction"].to_pylist(), probability, None, known["label"].to_pylist())
 
 
-def _has_probability(output: Output) -> bool:
-    return output.positive is not None and output.has_probability
+def _classes(output: Output) -> list[str]:
+    """The classes whose probabilities are stored apart: none of a binary model, as labels name them."""
+    return [str(label) for label in output.classes or ()] if output.has_probability and output.positive is None else []

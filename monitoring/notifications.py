@@ -14,7 +14,7 @@ import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Any, Literal
@@ -52,19 +52,26 @@ class _Failed(Exception):
     """A channel gave up; its text is safe to store."""
 
 
-def notify(settings: Settings, transition_document: Mapping[str, Any], *, backoff: float = BACKOFF) -> list[Delivery]:
-    """Tell of a transition on every channel that is set, and say how each went.
+def notify(
+    settings: Settings,
+    transition_document: Mapping[str, Any],
+    *,
+    only: Collection[Channel] | None = None,
+    backoff: float = BACKOFF,
+) -> list[Delivery]:
+    """Tell of a transition on every channel that is set, or on `only` those, and say how each went.
 
     Args:
         transition_document: JSON with `state` and whatever else is known of `severity, model, model_version, column,
             check, value, warn, critical, window_start, reason`; it is posted and mailed whole.
         backoff: seconds before the second attempt of a post.
     """
-    deliveries = [_delivered("log", lambda: _write(transition_document))]
+    channels: dict[Channel, Callable[[], str]] = {"log": lambda: _write(transition_document)}
     if settings.alert_webhook_url:
-        deliveries.append(_delivered("webhook", lambda: _post(settings, transition_document, backoff)))
+        channels["webhook"] = lambda: _post(settings, transition_document, backoff)
     if settings.smtp_host:
-        deliveries.append(_delivered("email", lambda: _mail(settings, transition_document)))
+        channels["email"] = lambda: _mail(settings, transition_document)
+    deliveries = [_delivered(name, tell) for name, tell in channels.items() if only is None or name in only]
     for delivery in deliveries:
         if not delivery.ok:
             _log.error("alert_not_delivered", channel=delivery.channel, detail=delivery.detail)

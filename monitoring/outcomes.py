@@ -137,7 +137,8 @@ def outcomes_of(
 
     Args:
         predictions: (n,) as they are stored.
-        probability: (n,) of the positive class of a binary classifier; None if the model gives none.
+        probability: (n,) of the positive class of a binary classifier, or of the label where there are more classes (NaN
+            where it is not known); None if the model gives none.
         probabilities: (n, k) in the order of the classes, for more than two classes; None if the model gives none.
         labels: (n,) text; None or blank has no label and counts nowhere. Classes that are numbers match by value, so
             `1`, `1.0` and `true` are the same; true and false are read in any case. White space around a label is dropped.
@@ -199,6 +200,9 @@ def _classified(
         sums = _binary_sums(np.asarray(probability, np.float64)[known], (truth == positive).astype(np.int64))
     elif probabilities is not None:
         sums = _multiclass_sums(np.asarray(probabilities, np.float64)[known, truth])
+    elif probability is not None:
+        of_label = np.asarray(probability, np.float64)[known]
+        sums = _multiclass_sums(of_label[~np.isnan(of_label)])
     else:
         sums = _multiclass_sums(np.empty(0))
     return ClassOutcomes(tuple(map(str, output.classes)), positive, confusion, *sums)

@@ -150,7 +150,7 @@ def first_difference(
         bad = np.array([one != other for one, other in zip(got.tolist(), expected.tolist(), strict=True)], dtype=bool)
     if bad.any():
         at = int(np.flatnonzero(bad)[0])
-        return at, f"gives {got[at]!r} instead of {expected[at]!r}"
+        return at, f"gives {got.tolist()[at]!r} instead of {expected.tolist()[at]!r}"
     if probabilities is None or scored.probabilities is None:
         same = probabilities is None and scored.probabilities is None
         return None if same or not len(got) else (0, "differs in whether there are probabilities")

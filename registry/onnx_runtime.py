@@ -20,11 +20,9 @@ import onnxruntime
 import pandas as pd
 
 from errors import ArtefactRefused
-from registry.scores import Kind, Runtime, Scores
+from registry.scores import SINGLE_TOLERANCE, Kind, Runtime, Scores
 from registry.signature import Column, Frame
 
-#: How far an answer in single precision may be off, whatever the cause.
-SINGLE_TOLERANCE = 1e-5
 _LABELS = ("tensor(int64)", "tensor(int32)", "tensor(string)", "tensor(bool)")
 _NUMBERS = ("tensor(float)", "tensor(double)")
 _WHOLE = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}

@@ -24,6 +24,10 @@ class Scores:
     probabilities: npt.NDArray[np.float64] | None
 
 
+#: How far an answer in single precision may be off, whatever the cause.
+SINGLE_TOLERANCE = 1e-5
+
+
 class Runtime(ABC):
     """One loaded model, and what is known of it before it has scored anything."""
 

@@ -23,6 +23,16 @@ for _name in [name for name in os.environ if name.startswith("SCOREHOUSE_")]:
     del os.environ[_name]
 
 
+# What shares a stack stays together when the tests run in several processes.
+_TOGETHER = {"acceptance", "faults"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder in _TOGETHER else item.path.name))
+
+
 @dataclass(frozen=True)
 class Servers:
     """The servers of this test session; nothing else uses them."""

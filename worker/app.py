@@ -8,7 +8,7 @@ from typing import Any
 from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
 
 import logs
-from permits import LANES, celery_app
+from permits import LANES, TRAINING, celery_app
 from settings import get_settings
 from worker import broker
 
@@ -28,6 +28,7 @@ app.conf.update(
             "options": {"expires": 5, "queue": "ticks"},
         },
         "audits": {"task": "tick.audits", "schedule": 60.0, "options": {"expires": 60, "queue": "ticks"}},
+        "trainings": {"task": "tick.trainings", "schedule": 60.0, "options": {"expires": 60, "queue": "ticks"}},
         "roll-up": {"task": "tick.roll_up", "schedule": 15.0, "options": {"expires": 15, "queue": "audits"}},
         "sweep": {"task": "tick.sweep", "schedule": 60.0, "options": {"expires": 60, "queue": "audits"}},
         "housekeeping": {"task": "tick.housekeeping", "schedule": 3600.0, "options": {"queue": "audits"}},
@@ -44,14 +45,18 @@ def _configure_logs(**_: Any) -> None:
 @worker_process_init.connect
 def _start_child(**_: Any) -> None:
     """Everything that holds a connection, a thread or a model is made here, after the fork."""
-    from worker.child import start  # noqa: PLC0415 - beat and the parent never load a model
+    from worker import child, trainer  # noqa: PLC0415 - beat and the parent never load a model
 
     lanes = tuple(os.environ.get("SCOREHOUSE_LANES", ",".join(LANES)).split(","))
-    start(settings, lanes)
+    if lanes == (TRAINING,):
+        trainer.start(settings)
+    else:
+        child.start(settings, lanes)
 
 
 @worker_process_shutdown.connect
 def _stop_child(**_: Any) -> None:
-    from worker.child import stop  # noqa: PLC0415 - as above
+    from worker import child, trainer  # noqa: PLC0415 - as above
 
-    stop()
+    child.stop()
+    trainer.stop()

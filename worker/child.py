@@ -16,6 +16,7 @@ import logs
 from db import chunks, models, profiles
 from db.chunks import Claim
 from db.engine import create_engine, transaction
+from deployment import advance
 from errors import ArtefactRefused, Fenced, ScorehouseError, Unavailable
 from monitoring import alerting
 from monitoring.audit import run_one
@@ -133,6 +134,16 @@ class Child:
         alerting.deliver(self.engine, self.settings)
         return "; ".join(done) or "no audit is due"
 
+    def deploy(self) -> str:
+        """Take a deployment further, if one is under way, for as long as a permit is good for."""
+        worker = advance.Worker(self.engine, self.settings, self.owner, self.cache.get, _want)
+        # One piece of a replay takes a fraction of what a chunk may: a version that never answers ends here.
+        _kill_me_after(self.settings.drain_seconds + self.settings.chunk_time_limit)
+        try:
+            return advance.run_one(worker) or "nothing is being deployed"
+        finally:
+            _kill_me_after(0)
+
     def _claim(self, lane: str, *, suspects: bool) -> list[Claim]:
         count = self.settings.singles_per_claim if lane == "interactive" and not suspects else 1
         return chunks.claim(
@@ -215,9 +226,13 @@ class Child:
 
     def _pass_on(self, lane: str) -> None:
         """The time is over and there may be more work: hand a permit to whoever is next, for fairness between queues."""
-        from permits import publisher  # noqa: PLC0415 - Celery's publishing side, only where it is needed
+        _want(lane)
 
-        publisher().want(lane)
+
+def _want(kind: str) -> None:
+    from permits import publisher  # noqa: PLC0415 - Celery's publishing side, only where it is needed
+
+    publisher().want(kind)
 
 
 def _told(names: list[str]) -> str:

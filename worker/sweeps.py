@@ -6,7 +6,18 @@ from celery import Celery
 from sqlalchemy import Engine
 
 import logs
-from db import audits, chunks, jobs, models, periodic, predictions, retention, workers
+from db import (
+    audits,
+    chunks,
+    deployment_steps,
+    jobs,
+    models,
+    periodic,
+    predictions,
+    retention,
+    trainings,
+    workers,
+)
 from db.engine import transaction
 from monitoring import alerting, rollup
 from monitoring.exporter import ROLL_UP
@@ -28,6 +39,8 @@ def kick(engine: Engine, app: Celery) -> str:
     with transaction(engine) as connection:
         counts["register"] = models.registrations_due(connection)
         counts["audit"] = audits.due(connection)
+        counts["train"] = trainings.due(connection)
+        counts["deployment"] = deployment_steps.due(connection)
         children = {
             lane: sum(lane in row.lanes for row in workers.live(connection)) for lane in ("interactive", "bulk")
         }
@@ -49,6 +62,12 @@ def request_audits(engine: Engine) -> str:
     """Ask for the audits whose hour has come, and for those that an outage left out."""
     with transaction(engine) as connection:
         return f"{audits.request_due(connection, catch_up_hours=_CATCH_UP_HOURS)} audits asked for"
+
+
+def request_trainings(engine: Engine) -> str:
+    """Ask for the trainings whose day has come."""
+    with transaction(engine) as connection:
+        return f"{trainings.request_due(connection)} trainings asked for"
 
 
 def roll_up(engine: Engine, settings: Settings) -> str:

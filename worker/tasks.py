@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker import child, sweeps
+from worker import child, sweeps, trainer
 from worker.app import app
 
 
@@ -21,9 +21,24 @@ def register() -> str:
     return child.current().register()
 
 
+@app.task(name="deployment.run")
+def deploy() -> str:
+    return child.current().deploy()
+
+
 @app.task(name="audit.run")
 def run_audits() -> str:
     return child.current().audit()
+
+
+@app.task(name="training.run")
+def run_training() -> str:
+    return trainer.current().run()
+
+
+@app.task(name="tick.trainings")
+def request_trainings() -> str:
+    return sweeps.request_trainings(child.current().engine)
 
 
 @app.task(name="tick.audits")

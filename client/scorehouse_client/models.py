@@ -96,19 +96,23 @@ class ModelCalls:
         version: str,
         why: str | None = None,
         *,
+        gate: Mapping[str, float] | None = None,
         wait: bool = True,
         timeout: float = 600.0,
         progress: DeploymentProgress | None = None,
     ) -> Deployment:
         """Make `version` the production version; by default wait until it is live, for at most `timeout` seconds.
 
-        `progress` is called with each new state.
+        Args:
+            gate: `replay_rows`, how many of the last rows the version is tried on beside production, and, unless the
+                defaults do, the limits `max_flipped`, `max_psi` and `max_slowdown`.
+            progress: called with each new state, and with what the steps have found since.
 
         Raises:
             DeploymentFailed: it did not pass; what was live before still is.
             ScorehouseApiError, ConnectionFailed
         """
-        started = self._start_deployment(model, "deployments", {"version": version, "why": why})
+        started = self._start_deployment(model, "deployments", {"version": version, "why": why, "gate": gate})
         return self._follow(started, timeout, progress) if wait else started
 
     def rollback(
@@ -131,18 +135,23 @@ class ModelCalls:
     def deployment(self, model: str, deployment_id: str) -> Deployment:
         return Deployment.from_json(self._transport.json(Request("GET", _path(model, "deployments", deployment_id))))
 
-    def _start_deployment(self, model: str, what: str, fields: dict[str, str | None]) -> Deployment:
+    def cancel_deployment(self, model: str, deployment_id: str) -> Deployment:
+        """End a deployment that is under way; what is live stays so."""
+        request = Request("POST", _path(model, "deployments", deployment_id, "cancel"), repeatable=False)
+        return Deployment.from_json(self._transport.json(request))
+
+    def _start_deployment(self, model: str, what: str, fields: Mapping[str, Any]) -> Deployment:
         body = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
         headers = {"Content-Type": "application/json"}
         request = Request("POST", _path(model, what), {}, headers, body=body, repeatable=False)
         return Deployment.from_json(self._transport.json(request))
 
     def _follow(self, started: Deployment, timeout: float, progress: DeploymentProgress | None) -> Deployment:
-        seen: list[str] = []
+        seen: list[tuple[str, Mapping[str, Any]]] = []
 
         def ended(found: Deployment) -> bool:
-            if progress is not None and found.state not in seen[-1:]:
-                seen.append(found.state)
+            if progress is not None and (found.state, found.checks) not in seen[-1:]:
+                seen.append((found.state, found.checks))
                 progress(found)
             return found.finished
 

@@ -167,7 +167,10 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A switch of a model's production version; `state` runs warming, validating, then live or failed."""
+    """A switch of a model's production version; `state` runs warming, validating, then live or failed.
+
+    `checks` tells what each step has found so far: `warm_up`, `validation` and, with a gate, `replay`.
+    """
 
     id: str
     model: str
@@ -175,6 +178,8 @@ class Deployment:
     state: str
     from_version: str | None = None
     to_version: str | None = None
+    slot: str | None = None
+    checks: Mapping[str, Json] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     created_at: datetime | None = None
     finished_at: datetime | None = None
@@ -191,6 +196,8 @@ class Deployment:
             state=str(data["state"]),
             from_version=_text(data.get("from")),
             to_version=_text(data.get("to")),
+            slot=_text(data.get("slot")),
+            checks=data.get("checks") or {},
             reasons=tuple(_text(reason) or "" for reason in data.get("reasons") or ()),
             created_at=_time(data.get("created_at")),
             finished_at=_time(data.get("finished_at")),

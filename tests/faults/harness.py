@@ -74,7 +74,7 @@ class Harness:
             self.postgres.start()
             self.valkey.start()
             with pytest.MonkeyPatch.context() as environment:
-                for name, value in self._environment().items():
+                for name, value in self.environment().items():
                     environment.setenv(name, value)
                 self.stack.start(2, free_port(0), free_port(0))
             self.engine = create_engine(self.postgres.url, name="faults")
@@ -164,7 +164,7 @@ class Harness:
         stack = Settings(data_dir=self.stack.data_dir).running_stack()
         environment = {
             **os.environ,
-            **self._environment(),
+            **self.environment(),
             "SCOREHOUSE_DATA_DIR": str(self.stack.data_dir),
             "SCOREHOUSE_DATABASE_URL": str(stack["database_url"]),
             **command_lines.worker_environment(["bulk"]),
@@ -248,7 +248,7 @@ class Harness:
     def is_over(self, job_id: str) -> bool:
         return bool(self.query("SELECT 1 FROM job WHERE id = :job AND finished_at IS NOT NULL", job=job_id))
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         models = str(Path(__file__).with_name("models"))
         urls = {"SCOREHOUSE_DATABASE_URL": self.postgres.url, "SCOREHOUSE_BROKER_URL": self.valkey.url}
         return {**SETTINGS, **urls, "PYTHONPATH": models}

@@ -75,14 +75,19 @@ class Told:
     barrier: Barrier | None = None
     broken: bool = False
 
-    def __call__(self, _settings: Settings, document: dict[str, Any]) -> list[Delivery]:
+    failing: bool = False
+
+    def __call__(self, _settings: Settings, document: dict[str, Any], only: Any = None) -> list[Delivery]:
         if self.broken:
             raise KeyboardInterrupt
         with self.lock:
             self.documents.append(document)
         if self.barrier is not None:
             self.barrier.wait(10)
-        return [Delivery("log", True, "written")]
+        channels = [Delivery("log", True, "written")]
+        if self.failing or only:
+            channels.append(Delivery("webhook", not self.failing, "as told"))
+        return [delivery for delivery in channels if only is None or delivery.channel in only]
 
     @property
     def of(self) -> list[tuple[str, str]]:
@@ -237,6 +242,68 @@ def test_what_nobody_was_told_of_when_a_worker_died_is_told_later(engine: Engine
     told.broken = False
     assert deliver(engine) == 1
     assert told.of == [("x", "firing")]
+
+
+def make_due(engine: Engine) -> None:
+    """As if the time of the next attempts had come."""
+    with transaction(engine) as connection:
+        due = alert_event.c.next_attempt_at.is_not(None)
+        connection.execute(sa.update(alert_event).where(due).values(next_attempt_at=sa.func.now()))
+
+
+def deliveries(engine: Engine) -> list[list[tuple[str, bool]]]:
+    with transaction(engine) as connection:
+        kept = connection.execute(sa.select(alert_event.c.deliveries).order_by(alert_event.c.id)).scalars()
+        return [[(each["channel"], each["ok"]) for each in found] for found in kept if found]
+
+
+def test_a_channel_that_failed_is_tried_again_and_no_other(engine: Engine, version: Audited, told: Told) -> None:
+    audited(version, (1, "warn"), (2, "warn"))
+    told.failing = True
+    assert deliver(engine) == 1
+    assert deliver(engine) == 0, "not at once"
+    make_due(engine)
+    assert deliver(engine) == 1
+    assert deliveries(engine) == [[("log", True), ("webhook", False)]]
+    told.failing = False
+    make_due(engine)
+    assert deliver(engine) == 1
+    assert deliveries(engine) == [[("log", True), ("webhook", True)]]
+    make_due(engine)
+    assert deliver(engine) == 0
+
+
+def test_a_channel_that_never_works_is_given_up(engine: Engine, version: Audited, told: Told) -> None:
+    audited(version, (1, "warn"), (2, "warn"))
+    told.failing = True
+    attempts = 0
+    while deliver(engine):
+        attempts += 1
+        make_due(engine)
+    assert attempts == 7
+    assert deliveries(engine) == [[("log", True), ("webhook", False)]]
+
+
+def test_nobody_hears_that_it_fired_after_that_it_has_resolved(engine: Engine, version: Audited, told: Told) -> None:
+    audited(version, (1, "warn"), (2, "warn"))
+    told.failing = True
+    deliver(engine)
+    told.failing = False
+    audited(version, (3, "ok"), (4, "ok"), (5, "ok"))
+    deliver(engine)
+    make_due(engine)
+    assert deliver(engine) == 0
+    assert [document["state"] for document in told.documents] == ["firing", "resolved"]
+
+
+def test_of_one_alert_only_one_worker_tells_at_a_time(engine: Engine, version: Audited, told: Told) -> None:
+    audited(version, (1, "warn"), (2, "warn"), (3, "ok"), (4, "ok"), (5, "ok"))
+    with transaction(engine) as connection:
+        first = alerts.take_due(connection)
+        assert first is not None
+        assert deliver(engine) == 0
+    assert deliver(engine) == 2
+    assert [document["state"] for document in told.documents] == ["firing", "resolved"]
 
 
 def test_an_audit_that_is_undone_fires_nothing(engine: Engine, version: Audited, told: Told) -> None:

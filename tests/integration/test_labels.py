@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from audited import OUTPUT, Audited, at_once, keyed, register
+from sklearn.metrics import log_loss
 from sqlalchemy import Engine
 
 from db import audits, labels
@@ -22,6 +24,8 @@ from db.labels import Counts, NewLabel, Staging
 from db.tables import job, outcome_window, prediction_block
 from db.tables import label as label_table
 from monitoring import audit, labelled, rollup
+from monitoring.accuracy import metrics
+from monitoring.outcomes import from_json
 
 DAY = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NEXT = DAY + timedelta(days=1)
@@ -447,6 +451,31 @@ def test_a_day_is_counted_again_when_its_horizon_is_over(version: Audited, monke
     assert count(version) == 0
     assert read == [f"{spoken.date()}"]
     assert days(version)[spoken.date()] == (10, 10, 1)
+
+
+def test_log_loss_of_three_classes_is_that_of_their_stored_probabilities(version: Audited) -> None:
+    """Also where a label is missing, or names a class that the model does not know."""
+    rows = 400
+    random = np.random.default_rng(7)
+    probabilities = random.dirichlet([2, 1, 1], rows)
+    truth = random.integers(0, 3, rows)
+    three = OUTPUT.model_copy(update={"classes": [7, 8, 9], "positive": None})
+    version.score(rows, as_of=DAY)
+    with transaction(version.engine) as connection:
+        stored = {
+            "predictions": [str(7 + place) for place in probabilities.argmax(axis=1)],
+            "probability": None,
+            "probabilities": probabilities.T.reshape(-1).tolist(),
+        }
+        connection.execute(sa.update(prediction_block).values(stored))
+    told = [NewLabel(str(7 + place), DAY, record_key=f"k{row}") for row, place in enumerate(truth.tolist(), 1)]
+    version.label(*told[10:], NewLabel("10", DAY, record_key="k1"))
+    labelled.count_dirty_days(version.engine, version.model_id, version.version_id, three)
+    with transaction(version.engine) as connection:
+        (counted,) = labels.counted(connection, version.version_id, date(2000, 1, 1), date(2100, 1, 1))
+    found = metrics(from_json(counted.outcomes))
+    assert (counted.scored, counted.labelled, counted.outcomes["scored"]) == (rows, rows - 9, rows - 10)
+    assert found["log_loss"].value == pytest.approx(log_loss(truth[10:], probabilities[10:]), rel=1e-12)
 
 
 def test_texts_of_several_lines_are_cut_between_records(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -111,15 +113,50 @@ def status_of(url: str) -> int:
         return status
 
 
+def flower(url: str, password: str) -> Callable[[str, str], int]:
+    """Ask Flower with a password; what it answers is the status."""
+    login = base64.b64encode(f"admin:{password}".encode()).decode()
+
+    def ask(method: str, path: str) -> int:
+        request = urllib.request.Request(url + path, method=method, headers={"Authorization": f"Basic {login}"})
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as exc:
+            with exc:
+                return exc.code
+        except urllib.error.URLError:
+            return 0  # it is not up yet: nobody waits for it
+
+    return ask
+
+
 def test_up_from_nothing_then_a_second_one_then_a_clean_stop(folder: Path, ups: list[Up]) -> None:
     up = Up(folder, "--flower-port", "0")
     ups.append(up)
     running = up.wait_until_up()
     assert status_of(running["api_url"] + "/health/live") == 200
-    assert set(running["pids"]) == {"Postgres", "Valkey", "api", "worker-interactive", "worker-bulk", "beat", "flower"}
+    assert set(running["pids"]) == {
+        "Postgres",
+        "Valkey",
+        "api",
+        "worker-interactive",
+        "worker-bulk",
+        "worker-training",
+        "beat",
+        "flower",
+    }
     assert stat.S_IMODE((up.data_dir / "stack.json").stat().st_mode) == 0o600
     password = (up.data_dir / "flower.password").read_text()
     assert not any(password in " ".join(each.cmdline()) for each in processes_of(up.data_dir, running["pids"]))
+
+    asked = flower(running["flower_url"], password)
+    wait_for(lambda: asked("GET", "/api/workers") == 200, UP_SECONDS, up.log)
+    assert flower(running["flower_url"], "guess")("GET", "/api/workers") == 401
+    assert flower(running["flower_url"], "guess")("GET", "/tasks") == 401
+    worker = f"bulk@{socket.gethostname()}"
+    for act in (f"/api/worker/shutdown/{worker}", "/api/task/send-task/tick.kick", "/api/task/revoke/1"):
+        assert asked("POST", act) == 404
 
     second = Up(folder)
     ups.append(second)

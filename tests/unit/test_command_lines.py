@@ -43,4 +43,4 @@ def test_children_see_every_setting_that_was_set_but_not_the_clients_token(
 
 def test_flowers_password_is_on_no_command_line() -> None:
     assert command_lines.flower_environment("hush") == {"FLOWER_BASIC_AUTH": "admin:hush"}
-    assert not any("auth" in argument for argument in command_lines.flower(5555))
+    assert not any("auth" in argument for argument in command_lines.flower("127.0.0.1", 5555))

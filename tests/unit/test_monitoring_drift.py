@@ -216,6 +216,18 @@ def test_a_column_that_is_all_null_or_gone_is_critical_and_aborts_nothing(type):
         assert one.status == "critical"
 
 
+@pytest.mark.parametrize("reference", [np.arange(ROWS), np.zeros(ROWS, np.int64)], ids=["spread", "constant"])
+def test_time_moves_on_which_is_told_and_no_drift(reference):
+    column = OneColumn("timestamp", reference.astype("datetime64[s]"))
+    later = (10**9 + np.arange(ROWS)).astype("datetime64[s]")
+    found = checked(column, later)
+    moved = check(found, "changed_share" if not reference.any() else "ks")
+    assert (moved.value, moved.status, moved.details["reason"]) == (1.0, "ok", "time moves on")
+    assert found.status == "ok"
+    holes = checked(column, [*later[: ROWS // 2], *[None] * (ROWS // 2)])
+    assert check(holes, "null_rate_difference").status == "critical"
+
+
 @pytest.mark.parametrize(
     ("type", "constant", "other"),
     [

@@ -1,0 +1,33 @@
+"""Flower on our Celery application: shows workers, queues and tasks, and lets nobody change them unless that is set.
+
+    python -m worker.flower --address=127.0.0.1 --port=5555
+
+Flower has no switch for it, so the routes that act (shut a worker down, revoke or send a task, …) are taken out.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from celery.bin.celery import main as celery
+from flower import urls
+
+from settings import get_settings
+
+
+def main() -> None:
+    if get_settings().flower_read_only:
+        urls.handlers[:] = [handler for handler in urls.handlers if not _acts(handler)]
+    sys.argv = ["celery", "--quiet", "-A", "worker.app", "flower", *sys.argv[1:]]
+    celery()
+
+
+def _acts(handler: Any) -> bool:
+    """Whether a route changes something: the POSTs of Flower's API do, its pages only ask for data by POST."""
+    target = handler[1] if isinstance(handler, tuple) else handler.handler_class
+    return target.__module__.startswith("flower.api.") and "post" in vars(target)
+
+
+if __name__ == "__main__":
+    main()
