@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,7 +20,7 @@ from audited import at_once
 from deploying import ELSEWHERE, GOLDEN_ROW, House, classifier, frame, regression
 from sqlalchemy import Engine
 
-from db import deployment_steps, deployments, jobs
+from db import deployment_steps, deployments, jobs, labels, samples
 from db.engine import transaction
 from errors import Conflict, Fenced
 from settings import Settings, get_settings
@@ -244,6 +245,17 @@ def test_the_validation_is_in_nobodys_statistics_and_lists(live: House) -> None:
         assert jobs.page(connection, "default", state=None, model_name=None, after=None, limit=9) == []
     live.submit(frame(20))
     assert live.query("SELECT sum(rows) FROM chunk_profile")[0][0] == 20
+    version = live.version("2.0.0").id
+    model_id, today = live.query("SELECT model_id, now()::date FROM model_version WHERE id = :id", id=version)[0]
+    labelled: list[bytes] = []
+    now = live.query("SELECT now() AS now")[0].now
+    with transaction(live.engine) as connection:
+        labels.export_labelled(connection, model_id, version, today, labelled.append)
+        sampled = samples.chunks_between(
+            connection, version, now - timedelta(days=1), now + timedelta(days=1), rows=99, seed=1
+        )
+    assert b"".join(labelled).count(b"\n") == 20
+    assert len(sampled) == 1
 
 
 def test_two_at_once_one_wins_and_the_other_is_told_of_it(live: House) -> None:
