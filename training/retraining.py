@@ -17,7 +17,7 @@ from db import models, trainings
 from db.engine import transaction
 from db.models import Version
 from db.trainings import Policy
-from errors import Fenced, InvalidInput, ScorehouseError, Unavailable
+from errors import Conflict, Fenced, InvalidInput, ScorehouseError, Unavailable
 from registry import runtime
 from registry.signature import Signature
 from registry.store import ArtefactStore
@@ -148,9 +148,12 @@ def _decide(engine: Engine, run: Any, policy: Policy) -> str:
         reason = _why_not(policy, found, current, run.champion_version_id)
         if reason is None:
             reason = f"the challenger is better: {found['reason']}"
-            deployment = promote(
-                connection, challenger.tenant, challenger.model, challenger.version, why=f"training {run.id}: {reason}"
-            )
+            try:
+                with connection.begin_nested():
+                    why = f"training {run.id}: {reason}"
+                    deployment = promote(connection, challenger.tenant, challenger.model, challenger.version, why=why)
+            except Conflict as exc:
+                reason = f"the challenger is better, but could not be deployed: {exc}"
         document["decision"] = {
             "promoted": deployment is not None,
             "verdict": verdict,

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy import Engine
+from sqlalchemy.dialects.postgresql import insert
 
 from db import chunks, jobs, models, profiles, trainings
 from db.engine import transaction
@@ -26,7 +27,7 @@ from db.ids import uuid7
 from db.jobs import NewJob
 from db.labels import NewLabel, Staging
 from db.models import NewVersion
-from db.tables import model_version, training_run
+from db.tables import deployment, model_alias, model_version, training_run
 from records.piece import Piece
 from registry.store import ArtefactStore
 from settings import Settings
@@ -87,9 +88,31 @@ class Trained:
         with transaction(self.engine) as connection:
             version_id = models.add_version(connection, new)
         self.examine()
-        with transaction(self.engine) as connection:
-            models.deploy(connection, TENANT, MODEL, version, by="tests", why=None)
+        self.put_into_production(version_id)
         return version_id
+
+    def put_into_production(self, version_id: int) -> None:
+        """At once, without the steps of a deployment."""
+        values = {"model_id": self.model_id, "alias": "production", "version_id": version_id}
+        with transaction(self.engine) as connection:
+            connection.execute(
+                insert(model_alias)
+                .values(**values)
+                .on_conflict_do_update(
+                    index_elements=[model_alias.c.model_id, model_alias.c.alias], set_={"version_id": version_id}
+                )
+            )
+
+    def promoted(self) -> list[str]:
+        """The versions that trainings have asked to be deployed."""
+        query = (
+            sa.select(model_version.c.version)
+            .join(deployment, deployment.c.to_version_id == model_version.c.id)
+            .where(deployment.c.by == "training")
+            .order_by(deployment.c.created_at)
+        )
+        with transaction(self.engine) as connection:
+            return list(connection.execute(query).scalars())
 
     def examine(self) -> None:
         """What a worker does with each version that waits."""
