@@ -12,6 +12,7 @@
     ├── UnsupportedMedia      a content type or encoding that is not accepted
     ├── Unavailable           the database cannot be reached; try again later
     ├── Fenced                a claim that was taken away: another worker has the chunk
+    ├── DeploymentRefused     a check says that a version must not go live; carries one reason per finding
     └── ArtefactRefused       bytes whose digest the registry does not vouch for, or a model that fails its golden rows
 
 The HTTP status of each stands in one table, `api/problems.py`.
@@ -85,6 +86,12 @@ class Unavailable(ScorehouseError):
 
 class Fenced(ScorehouseError):
     pass
+
+
+class DeploymentRefused(ScorehouseError):
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = list(reasons)
 
 
 class ArtefactRefused(ScorehouseError):

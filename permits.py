@@ -26,6 +26,7 @@ PERMITS = {
     "register": ("model.register", "audits"),
     "audit": ("audit.run", "audits"),
     "train": ("training.run", TRAINING),
+    "deployment": ("deployment.run", "audits"),
 }
 # Besides the lanes: ticks of beat that must be quick, and periodic work that may take its time.
 QUEUES = (*LANES, "ticks", "audits", TRAINING)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +26,17 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".scorehouse"), description="secrets, artefacts and, when embedded, the servers' data")
     database_url: str | None = Field(None, description="SQLAlchemy URL of Postgres; unset: the embedded one")
     broker_url: str | None = Field(None, description="Celery broker URL; unset: the embedded Valkey")
-    artefact_url: str | None = Field(None, description="fsspec URL of the artefact store; unset: DATA_DIR/artefacts")
+    artefact_url: str | None = Field(
+        None, description="artefact store: a folder, file:///… or s3://bucket/prefix; unset: DATA_DIR/artefacts"
+    )
+
+    # two stacks beside each other
+    stack_name: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9]+$",
+        description="stack that the process belongs to, such as blue or green; a part of its release",
+    )
+    stacks_file: Path = Field(Path("stacks.yml"), description="what `scorehouse stacks` switches between")
 
     # api
     api_host: str = Field("127.0.0.1", description="address that the API listens on")
@@ -67,6 +78,9 @@ class Settings(BaseSettings):
     bulk_niceness: int = Field(10, ge=0, le=19, description="nice level of children that serve only the bulk lane")
     training_niceness: int = Field(15, ge=0, le=19, description="nice level of children of the lane `training`")
     kick_seconds: float = Field(1.0, gt=0, description="beat's interval for permits and rescues")
+    deploy_timeout_seconds: float = Field(
+        120.0, gt=0, description="how long a deployment may stand still before it has failed"
+    )
     poison_attempts: int = Field(3, ge=1, description="crashes after which a single row becomes a row error")
     deaf_seconds: float = Field(30.0, gt=0, description="a worker that claims nothing this long beside work exits")
     retention_days: int = Field(90, ge=1, description="age at which jobs, inputs, predictions and labels are removed")
@@ -83,6 +97,16 @@ class Settings(BaseSettings):
     smtp_password: SecretStr | None = Field(None, description="password at the mail server")
     alert_email_from: str | None = Field(None, description="sender of the mails about alerts")
     alert_email_to: str | None = Field(None, description="who gets them: addresses, separated by commas")
+
+    @property
+    def release(self) -> str:
+        """What runs here and in which stack, for example `0.2.0+green`."""
+        name = "" if self.stack_name is None else f"+{self.stack_name}"
+        return version("scorehouse") + name
+
+    def file_of_stack(self, name: str) -> Path:
+        """A file or folder that two stacks with one data folder must not share."""
+        return self.data_dir / (name if self.stack_name is None else f"{name}-{self.stack_name}")
 
     @property
     def stack_file(self) -> Path:

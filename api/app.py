@@ -14,6 +14,7 @@ from api import (
     audits,
     auth,
     bodies,
+    deployments,
     docs,
     health,
     http_metrics,
@@ -62,8 +63,21 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     problems.install(app)
     bodies.install(app)
     http_metrics.install(app)
+    health.install(app, settings.release)
     auth.install(app, Verifier(settings), on_loopback=settings.api_host in _LOOPBACK)
-    for resource in (health, jobs, predict, predictions, labels, models, audits, alerts, trainings, http_metrics):
+    for resource in (
+        health,
+        jobs,
+        predict,
+        predictions,
+        labels,
+        models,
+        deployments,
+        audits,
+        alerts,
+        trainings,
+        http_metrics,
+    ):
         app.register_api(resource.blueprint)
     docs.install(app)
     return app

@@ -25,7 +25,7 @@ def scope(name: str) -> Callable[[View], View]:
 
 
 def open_on_loopback(view: View) -> View:
-    """Let a view be asked without a token while the API listens on loopback only."""
+    """Let a view be asked without a token while the API listens on loopback only, but not through a proxy there."""
     view.open_on_loopback = True  # type: ignore[attr-defined]  # functools.wraps carries it to the wrapped view
     return view
 
@@ -49,7 +49,8 @@ def install(app: Flask, verifier: Verifier, *, on_loopback: bool) -> None:
             return
         view = current_app.view_functions[request.endpoint]
         needed = required_scope(view)
-        if needed == PUBLIC or (on_loopback and getattr(view, "open_on_loopback", False)):
+        direct = on_loopback and "X-Forwarded-For" not in request.headers
+        if needed == PUBLIC or (direct and getattr(view, "open_on_loopback", False)):
             return
         g.caller = verifier.verify(request.headers.get("Authorization"))
         g.caller.require(needed)

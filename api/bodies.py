@@ -81,16 +81,17 @@ class FilePart:
 class Multipart:
     """A multipart/form-data body, read once from front to back."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, *, max_field_bytes: int = _MAX_FIELD_BYTES) -> None:
         boundary = request.mimetype_params.get("boundary")
         if not boundary:
             raise InvalidInput("the Content-Type multipart/form-data lacks its boundary; let your HTTP library set it")
         self.fields: dict[str, str] = {}
         self._decoder = MultipartDecoder(
-            boundary.encode("latin-1"), max_form_memory_size=_MAX_FIELD_BYTES * 16, max_parts=_MAX_PARTS
+            boundary.encode("latin-1"), max_form_memory_size=max_field_bytes * 16, max_parts=_MAX_PARTS
         )
         self._source = blocks(request)
         self._ended = False
+        self._max_field_bytes = max_field_bytes
 
     def next_file(self) -> FilePart | None:
         """Collect fields up to the next file, which is returned; None at the end of the body."""
@@ -123,9 +124,9 @@ class Multipart:
         value = b""
         for block in self._data():
             value += block
-            if len(value) > _MAX_FIELD_BYTES:
+            if len(value) > self._max_field_bytes:
                 raise InvalidInput(
-                    f"the field {name!r} is longer than {_MAX_FIELD_BYTES:,} bytes; if it is the file, send it with a filename",
+                    f"the field {name!r} is longer than {self._max_field_bytes:,} bytes; if it is the file, send it with a filename",
                     [Problem("is too long for a field", f"#/{name}")],
                 )
         try:

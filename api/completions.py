@@ -19,11 +19,14 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 import logs
+from api.stopping import stopping
 from db.jobs import CHANNEL
 
 _log = logs.get(__name__)
 
 _LOOK_AGAIN_SECONDS = 1.0
+# Well below the `graceful_timeout` of gunicorn, after which a request that still waits would get no answer.
+_STOPPING_SECONDS = 10.0
 _RECONNECT_SECONDS = 1.0
 
 
@@ -66,13 +69,18 @@ class Completions:
             self._places.release()
 
     def wait(self, event: threading.Event, seconds: float, is_over: Callable[[], bool]) -> bool:
-        """Wait until the job of `event` is over, at most `seconds`; `is_over` looks into the database."""
+        """Wait until the job of `event` is over, at most `seconds`; `is_over` looks into the database.
+
+        When this process is to stop, at most ten seconds more: the caller answers with the job as it is.
+        """
         deadline = time.monotonic() + seconds
         while True:
             if event.wait(min(_LOOK_AGAIN_SECONDS, max(deadline - time.monotonic(), 0))):
                 return True
             if is_over():
                 return True
+            if stopping():
+                deadline = min(deadline, time.monotonic() + _STOPPING_SECONDS)
             if time.monotonic() >= deadline:
                 return False
 

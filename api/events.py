@@ -10,6 +10,7 @@ from uuid import UUID
 
 from api.context import Context
 from api.rendering import job_document
+from api.stopping import stopping
 from db import jobs
 from db.engine import transaction
 
@@ -37,8 +38,9 @@ def stream(context: Context, tenant: str, job_id: UUID, last_event_id: str | Non
             if time.monotonic() - spoke > _KEEP_ALIVE_SECONDS:
                 yield ": still here\n\n"
                 spoke = time.monotonic()
-            if event is None:
-                yield "retry: 2000\n\n"  # all places are taken; the client polls by reconnecting
+            if event is None or stopping():
+                # All places are taken, or this process ends; the client polls by reconnecting.
+                yield "retry: 2000\n\n"
                 return
             event.wait(_LOOK_SECONDS)
 

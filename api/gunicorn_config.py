@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from api import stopping
 from settings import get_settings
 
 _settings = get_settings()
 
 # Where the processes share what they count (prometheus-client reads the variable when it is imported).
-_metrics = _settings.data_dir.resolve() / "metrics"
+_metrics = _settings.file_of_stack("metrics").resolve()
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
 
 bind = f"{_settings.api_host}:{_settings.api_port}"
@@ -48,6 +49,10 @@ def child_exit(_server: Any, worker: Any) -> None:
     multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # has no types
 
 
-def post_fork(_server: Any, _worker: Any) -> None:
-    """A thread that cuts an upload yields to one that submits a single after a millisecond, not after five."""
+def post_fork(_server: Any, worker: Any) -> None:
+    """A thread that cuts an upload yields to one that submits a single after a millisecond, not after five.
+
+    And requests that wait for a job learn of SIGTERM, which would otherwise cut them off after `graceful_timeout`.
+    """
     sys.setswitchinterval(0.001)
+    stopping.watch(lambda: not worker.alive)

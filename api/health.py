@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as release_of
+from collections import Counter
 from typing import Any
 
-from flask import Response, jsonify
+from flask import Flask, Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
@@ -15,51 +15,81 @@ from api.context import context
 from db import models, workers
 from db.engine import transaction
 from errors import Unavailable
+from migrations import schema_of
+from permits import LANES
 
 blueprint = APIBlueprint("health", __name__, abp_tags=[Tag(name="health")])
+
+RELEASE_HEADER = "Scorehouse-Release"
+
+
+def install(app: Flask, release: str) -> None:
+    """Name the release in every answer: who switches between two stacks sees which one a proxy asked."""
+
+    @app.after_request
+    def name_release(response: Response) -> Response:
+        response.headers[RELEASE_HEADER] = release
+        return response
 
 
 @blueprint.get("/health/live", responses={200: schemas.Health})
 @scope(PUBLIC)
 def live() -> Response:
     """This process answers."""
-    return jsonify({"status": "ok", "release": release_of("scorehouse")})
+    return jsonify({"status": "ok", "release": context().settings.release})
 
 
 @blueprint.get("/health/ready", responses={200: schemas.Health, 503: schemas.Health})
 @scope(PUBLIC)
 def ready() -> Response:
-    """This process can take submissions: the database answers."""
-    document = _document()
+    """This process can take submissions: the database answers and has the schema that this release needs."""
+    document = _document(None)
     return _answer(document, ok=document["database"] == "ok")
 
 
 @blueprint.get("/health", responses={200: schemas.Health, 503: schemas.Health})
 @scope(PUBLIC)
-def health() -> Response:
-    """The database answers, and a live worker holds each model in production."""
-    document = _document()
+def health(query: schemas.HealthQuery) -> Response:
+    """The database answers, and a live worker holds each model in production.
+
+    With `release=self` only workers of this API's own release and stack count: could it do without the other stack?
+    """
+    document = _document(context().settings.release if query.release == "self" else None)
     whole = document["workers"] > 0 and all(state == "ready" for state in document["models"].values())
     return _answer(document, ok=document["database"] == "ok" and whole)
 
 
-def _document() -> dict[str, Any]:
-    document: dict[str, Any] = {"database": "ok", "workers": 0, "models": {}, "release": release_of("scorehouse")}
+def _document(release: str | None) -> dict[str, Any]:
+    """What is there, counting the workers of one release or of all."""
+    document: dict[str, Any] = {
+        "database": "ok",
+        "workers": 0,
+        "lanes": dict.fromkeys(LANES, 0),
+        "models": {},
+        "release": context().settings.release,
+        "releases": {},
+    }
     try:
         with transaction(context().engine) as connection:
-            children = workers.live(connection)
+            schema = schema_of(connection)
+            if not schema.fits:
+                return {**document, "database": schema.told}
+            every = workers.live(connection)
             production = models.in_production(connection)
     except Unavailable as exc:
         return {**document, "database": str(exc)}
+    children = [child for child in every if release in (None, child.release)]
     held = {digest for child in children for digest in child.versions}
     refused = {digest: reason for child in children for digest, reason in child.refused.items()}
     document["workers"] = len(children)
+    document["lanes"] = {lane: sum(lane in child.lanes for child in children) for lane in LANES}
     document["models"] = {
         f"{version.model}@{version.version}": (
             "ready" if version.digest in held else refused.get(version.digest, "no live worker holds it")
         )
         for version in production
     }
+    document["releases"] = dict(sorted(Counter(child.release for child in every).items()))
     return document
 
 

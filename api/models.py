@@ -1,36 +1,30 @@
-"""The routes of models: register versions, look at them, deploy and roll back."""
+"""The routes of models: register versions and look at them."""
 
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api import schemas
+from api import registration, schemas
 from api.auth import caller, scope
-from api.bodies import Multipart
 from api.context import context
+from api.deployments import deployment_document
 from api.rendering import timestamp
-from api.submission import parse_json
-from db import models
+from db import deployments, models, slots, versions
 from db.engine import transaction
-from db.models import NewVersion
-from errors import InvalidInput, NotFound, Problem, UnsupportedMedia
+from errors import NotFound
 
 blueprint = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="models")])
-
-_FORMATS = {".joblib": "joblib", ".pkl": "joblib", ".pickle": "joblib", ".skops": "skops"}
-_RUNS_CODE = {"joblib"}
 
 
 @blueprint.post("/<model>/versions", responses={202: schemas.ModelVersion})
 @scope("models:write")
 def register(path: schemas.ModelPath, raw: schemas.RegistrationBody) -> Response:
     """Register a version: upload its artefact and its reference; a worker examines them. Poll the version."""
-    new = _receive(path.model)
+    new = registration.receive(path.model)
     with transaction(context().engine) as connection:
         models.add_version(connection, new)
     context().publisher.want("register")
@@ -57,13 +51,16 @@ def show(path: schemas.ModelPath) -> Response:
     with transaction(context().engine) as connection:
         row = models.get(connection, caller().tenant, path.model)
         aliases = models.aliases(connection, row.id)
-        deployments = models.deployments(connection, row.id)
-        versions = models.versions(connection, row.id)
+        held = slots.held(connection, row)
+        past = deployments.listing(connection, row.id)
+        found = versions.listing(connection, row.id)
     return jsonify(
         {
             "name": row.name,
             "aliases": {alias: aliases.get(alias) for alias in ("production", "candidate", "previous")},
-            "versions": [_version_document(path.model, version, deployments) for version in versions],
+            "slots": held,
+            "live_slot": row.live_slot,
+            "versions": [_version_document(path.model, version, past) for version in found],
             "created_at": timestamp(row.created_at),
         }
     )
@@ -72,171 +69,72 @@ def show(path: schemas.ModelPath) -> Response:
 @blueprint.get("/<model>/versions/<version>", responses={200: schemas.ModelVersion})
 @scope("models:read")
 def show_version(path: schemas.VersionPath) -> Response:
-    """A version: its state, signature, metrics, lineage and deployments."""
+    """A version: its stage, signature, metrics, lineage and deployments."""
     return _version(path.model, path.version)
 
 
-@blueprint.post("/<model>/deployments", responses={202: schemas.Deployment})
-@scope("deploy")
-def deploy(path: schemas.ModelPath, body: schemas.DeployRequest) -> Response:
-    """Make a version production. Jobs in flight keep the version that they were pinned to."""
-    with transaction(context().engine) as connection:
-        deployment_id = models.deploy(
-            connection, caller().tenant, path.model, body.version, by=caller().subject, why=body.why
-        )
-    return _deployment(path.model, deployment_id, status=202)
-
-
-@blueprint.post("/<model>/rollback", responses={202: schemas.Deployment})
-@scope("deploy")
-def rollback(path: schemas.ModelPath) -> Response:
-    """Make the previous version production again."""
-    text = request.get_data(cache=False)
-    wanted = schemas.RollbackRequest.model_validate(parse_json(text) if text.strip() else {})
-    with transaction(context().engine) as connection:
-        deployment_id = models.rollback(connection, caller().tenant, path.model, by=caller().subject, why=wanted.why)
-    return _deployment(path.model, deployment_id, status=202)
-
-
-@blueprint.get("/<model>/deployments", responses={200: schemas.DeploymentList})
+@blueprint.get("/<model>/versions/<version>/metrics", responses={200: schemas.MetricsHistory})
 @scope("models:read")
-def history(path: schemas.ModelPath) -> Response:
-    """The deployments of a model, newest first."""
+def metrics(path: schemas.VersionPath, query: schemas.MetricsQuery) -> Response:
+    """How well a version did: at its registration, and at each accuracy audit since, newest first."""
     with transaction(context().engine) as connection:
         row = models.get(connection, caller().tenant, path.model)
-        rows = models.deployments(connection, row.id)
-    return jsonify({"deployments": [_deployment_document(path.model, found) for found in rows]})
-
-
-@blueprint.get("/<model>/deployments/<uuid:id>", responses={200: schemas.Deployment})
-@scope("models:read")
-def show_deployment(path: schemas.DeploymentPath) -> Response:
-    """Poll a deployment."""
-    return _deployment(path.model, path.id)
-
-
-def _receive(model: str) -> NewVersion:
-    """Read the form from front to back: fields, then the two files, which go to the store as they arrive."""
-    if request.mimetype != "multipart/form-data":
-        raise UnsupportedMedia(
-            "send multipart/form-data with the fields first, then the files `reference` and `artefact`"
-        )
-    form, settings, store = Multipart(request), context().settings, context().store
-    stored: dict[str, tuple[str, int, str]] = {}
-    fields: schemas.RegistrationFields | None = None
-    known: dict[str, str] = {}
-    while (part := form.next_file()) is not None:
-        if part.name not in {"reference", "artefact"}:
-            raise InvalidInput(
-                f"unexpected file {part.name!r}; send `reference` and `artefact`",
-                [Problem("is unexpected", f"#/{part.name}")],
-            )
-        if fields is None:
-            known = dict(form.fields)
-            fields = schemas.RegistrationFields.model_validate(known)
-        kind = _format(part.filename, trusted=fields.trust) if part.name == "artefact" else "csv"
-        digest, size = store.put(part.blocks, settings.max_artefact_bytes)
-        stored[part.name] = (digest, size, kind)
-    missing = [name for name in ("reference", "artefact") if name not in stored]
-    if missing or fields is None:
-        raise InvalidInput(
-            f"the form lacks the file {' and '.join(missing)}",
-            [Problem("is required", f"#/{name}") for name in missing],
-        )
-    form.check_nothing_after(known)
-    if fields.runtime == "onnx":
-        raise InvalidInput(
-            "this release scores with scikit-learn only; register with runtime auto or sklearn",
-            [Problem("is not available", "#/runtime")],
-        )
-    digest, size, kind = stored["artefact"]
-    return NewVersion(
-        tenant=caller().tenant,
-        model=model,
-        version=fields.version,
-        digest=digest,
-        reference_digest=stored["reference"][0],
-        format=kind,
-        runtime="sklearn",
-        size=size,
-        key_column=fields.key,
-        target_column=fields.target,
-        trusted=fields.trust,
-        created_by=caller().subject,
-        lineage=fields.lineage,
-        candidate=fields.candidate,
-    )
-
-
-def _format(filename: str, *, trusted: bool) -> str:
-    kind = next((kind for ending, kind in _FORMATS.items() if filename.lower().endswith(ending)), None)
-    if kind is None:
-        detail = f"the artefact {filename!r} is of no known format; name it .skops, .joblib or .pkl"
-        raise InvalidInput(detail, [Problem(detail, "#/artefact")])
-    if kind in _RUNS_CODE and not trusted:
-        detail = (
-            "a joblib or pickle file runs code when it is loaded: set `trust` (--trust) if you trust whoever made it, "
-            "or save the model with skops"
-        )
-        raise InvalidInput(detail, [Problem(detail, "#/trust")])
-    return kind
+        found = versions.listing(connection, row.id, path.version)
+        audits = versions.accuracy_audits(connection, found[0].id, query.limit) if found else []
+    if not found:
+        raise NotFound(f"model {path.model!r} has no version {path.version}")
+    history = [_audited(audit) for audit in audits] + _registered(found[0])
+    return jsonify({"model": path.model, "version": path.version, "metrics": history})
 
 
 def _version(model: str, version: str) -> Response:
     with transaction(context().engine) as connection:
         row = models.get(connection, caller().tenant, model)
-        found = models.versions(connection, row.id, version)
-        deployments = models.deployments(connection, row.id)
+        found = versions.listing(connection, row.id, version)
+        past = deployments.listing(connection, row.id)
     if not found:
         raise NotFound(f"model {model!r} has no version {version}")
-    return jsonify(_version_document(model, found[0], deployments))
+    return jsonify(_version_document(model, found[0], past))
 
 
-def _version_document(model: str, row: Any, deployments: Any) -> dict[str, Any]:
+def _version_document(model: str, row: Any, past: Any) -> dict[str, Any]:
     return {
         "model": model,
         "version": row.version,
         "state": row.state,
+        "stage": row.stage,
         "digest": row.digest,
         "format": row.format,
         "runtime": row.runtime,
         "size": row.size,
         "signature": row.signature,
         "metrics": row.metrics,
-        "lineage": row.lineage,
+        "lineage": {**row.declared, **(row.lineage or {})},
+        "mismatch_allowed": row.mismatch_allowed,
         "created_at": timestamp(row.created_at),
         "created_by": row.created_by,
         "error": row.error,
-        "deployments": [_deployment_document(model, found) for found in deployments if found.to_version_id == row.id],
+        "deployments": [deployment_document(model, found) for found in past if found.to_version_id == row.id],
     }
 
 
-def _deployment(model: str, deployment_id: UUID, status: int = 200) -> Response:
-    with transaction(context().engine) as connection:
-        row = models.get(connection, caller().tenant, model)
-        found = models.deployments(connection, row.id, deployment_id)
-    if not found:
-        raise NotFound(f"model {model!r} has no deployment {deployment_id}")
-    response = jsonify(_deployment_document(model, found[0]))
-    response.status_code = status
-    if status == 202:
-        response.headers["Location"] = f"/v1/models/{model}/deployments/{deployment_id}"
-    return response
-
-
-def _deployment_document(model: str, row: Any) -> dict[str, Any]:
-    mapping = row._mapping
+def _audited(row: Any) -> dict[str, Any]:
+    document = row.document
     return {
-        "id": str(row.id),
-        "model": model,
-        "version": row.to,
-        "kind": row.kind,
-        "state": row.state,
-        "from": mapping["from"],
-        "to": row.to,
-        "reasons": row.reasons,
-        "by": row.by,
-        "why": row.why,
-        "created_at": timestamp(row.created_at),
-        "finished_at": timestamp(row.finished_at),
+        "source": "audit",
+        "at": timestamp(row.finished_at),
+        "audit": str(row.id),
+        "status": row.status,
+        "window": document["window"],
+        "rows": document["labelled"],
+        "metrics": document["metrics"],
     }
+
+
+def _registered(row: Any) -> list[dict[str, Any]]:
+    """The metrics on the reference; none when it has no target."""
+    if not row.metrics:
+        return []
+    values = {name: {"value": value} for name, value in row.metrics.items() if name != "rows"}
+    about = {"audit": None, "status": None, "window": None, "rows": int(row.metrics["rows"])}
+    return [{"source": "registration", "at": timestamp(row.created_at), **about, "metrics": values}]

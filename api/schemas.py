@@ -9,16 +9,9 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask_openapi3.models import RawModel
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, Json, field_validator, model_validator
+
+from deployment.gate import Gate
 
 Priority = Literal["low", "normal", "high"]
 JobState = Literal["queued", "running", "succeeded", "completed_with_errors", "failed", "canceled"]
@@ -26,7 +19,9 @@ Lane = Literal["interactive", "bulk"]
 
 MODEL_NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 LONGEST_KEY = 1000  # characters of a record key
-VERSION = r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$"
+_PRE_RELEASE = r"(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)"
+# Without build metadata: versions that differ in nothing else would have the same precedence.
+VERSION = rf"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-{_PRE_RELEASE}(\.{_PRE_RELEASE})*)?$"
 
 
 def storable(text: str) -> str:
@@ -34,11 +29,6 @@ def storable(text: str) -> str:
     if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
         raise ValueError("holds a NUL or a lone surrogate, which is no text; remove it")
     return text
-
-
-def _json_object(text: Any) -> Any:
-    """A field of a form is text. Raises ValueError for what is no JSON that Postgres can hold."""
-    return json.loads(storable(text)) if isinstance(text, str) else text
 
 
 def stream(*kinds: str) -> dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]:
@@ -530,9 +520,37 @@ class DeploymentPath(ModelPath):
 
 
 class RegistrationBody(RawModel):
-    """`multipart/form-data`: the fields `version`, `key`, `target`, `runtime`, `trust`, `lineage`, `candidate`, then the files `reference`, `artefact`."""
+    """`multipart/form-data`: the fields of RegistrationFields, then the files `reference` and `artefact`."""
 
     mimetypes: list[str] = ["multipart/form-data"]
+
+
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class Lineage(BaseModel):
+    """Where a version comes from, as whoever registers it says; further members are kept as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    training_data: Digest | None = Field(None, description="of the data that the model was fitted on")
+    training_rows: int | None = Field(None, ge=0)
+    code_revision: Annotated[str, Field(max_length=200), AfterValidator(storable)] | None = None
+    parent: SemanticVersion | None = Field(None, description="the version that this one was made from")
+
+    @model_validator(mode="after")
+    def _only_declared(self) -> Lineage:
+        members = self.model_extra or {}
+        found = {"reference_digest", "fitted_with", "examined_with"} & members.keys()
+        if found:
+            raise ValueError(f"{', '.join(sorted(found))}: found out when the version is examined; leave it out")
+        try:
+            storable(json.dumps(members, ensure_ascii=False, allow_nan=False))
+        except ValueError as exc:
+            raise ValueError(f"holds what JSON cannot ({exc})") from exc
+        if "\\u0000" in json.dumps(members):
+            raise ValueError("holds a NUL, which is no text; remove it")
+        return self
 
 
 class RegistrationFields(_Closed):
@@ -543,19 +561,33 @@ class RegistrationFields(_Closed):
     target: ColumnName | None = None
     runtime: Literal["auto", "sklearn", "onnx"] = "auto"
     trust: bool = False
-    lineage: Annotated[dict[str, Any], BeforeValidator(_json_object)] = Field(
-        default_factory=dict, description="a JSON object that is kept with the version: where it comes from"
-    )
-    candidate: bool = Field(False, description="whether it becomes the model's `candidate`")
+    allow_version_mismatch: bool = Field(False, description="take a model that was fitted with another scikit-learn")
+    candidate: bool = Field(False, description="make it the model's candidate when it is registered")
+    lineage: Json[Lineage] | None = None
+    signature: str | None = Field(None, description="YAML or JSON: columns to take instead of inferred ones")
+
+    @model_validator(mode="after")
+    def _has_another_parent(self) -> RegistrationFields:
+        if self.lineage is not None and self.lineage.parent == self.version:
+            raise ValueError("a version cannot be its own parent; name the version that it was made from")
+        return self
 
 
 class DeployRequest(_Closed):
     version: SemanticVersion
     why: Reason | None = None
+    gate: Gate | None = Field(None, description="compare it with production on the last inputs before it goes live")
 
 
 class RollbackRequest(_Closed):
     why: Reason | None = None
+
+
+class DeploymentEvent(BaseModel):
+    at: datetime
+    state: Literal["warming", "validating", "live", "failed"]
+    message: str
+    by: str
 
 
 class Deployment(BaseModel):
@@ -568,11 +600,17 @@ class Deployment(BaseModel):
     state: Literal["warming", "validating", "live", "failed"]
     from_: str | None = Field(alias="from")
     to: str
-    reasons: list[str]
+    slot: Literal["blue", "green"] | None = Field(description="None: of a release without slots")
+    gate: Gate | None
+    checks: dict[str, dict[str, Any]] = Field(
+        description="what each step has found: `warm_up`, `validation`, and `replay` if there is a gate"
+    )
+    reasons: list[str] = Field(description="of one that failed")
     by: str
     why: str | None
     created_at: datetime
     finished_at: datetime | None
+    events: list[DeploymentEvent] | None = Field(None, description="of a single deployment: what happened, in order")
 
 
 class DeploymentList(BaseModel):
@@ -583,22 +621,48 @@ class ModelVersion(BaseModel):
     model: str
     version: str
     state: Literal["registering", "registered", "failed"]
+    stage: Literal["registering", "failed", "registered", "candidate", "production", "previous", "retired"] = Field(
+        description="what became of it: `retired` was in production once and has no alias any more"
+    )
     digest: str
     format: str
     runtime: str
     size: int
     signature: dict[str, Any] | None
     metrics: dict[str, Any] | None
-    lineage: dict[str, Any] | None
+    lineage: dict[str, Any] = Field(description="as Lineage, and what was found out when it was examined")
+    mismatch_allowed: bool = Field(description="whether another scikit-learn may have fitted it")
     created_at: datetime
     created_by: str
     error: str | None
     deployments: list[Deployment]
 
 
+class MetricsQuery(BaseModel):
+    limit: int = Field(100, ge=1, le=1000, description="of audits")
+
+
+class MetricsEntry(BaseModel):
+    source: Literal["audit", "registration"]
+    at: datetime
+    audit: UUID | None
+    status: AuditStatus | None
+    window: dict[str, datetime] | None
+    rows: int = Field(description="with a label: of the window, or of the reference")
+    metrics: dict[str, dict[str, float]] = Field(description="value, and for audits low and high of the 95 % interval")
+
+
+class MetricsHistory(BaseModel):
+    model: str
+    version: str
+    metrics: list[MetricsEntry]
+
+
 class Model(BaseModel):
     name: str
     aliases: dict[str, str | None]
+    slots: dict[str, str | None] = Field(description="the versions in the slots `blue` and `green`")
+    live_slot: Literal["blue", "green"]
     versions: list[ModelVersion]
     created_at: datetime
 
@@ -614,12 +678,20 @@ class ModelList(BaseModel):
     models: list[ModelSummary]
 
 
+class HealthQuery(BaseModel):
+    release: Literal["self"] | None = Field(
+        None, description="`self`: count only the workers of the release and stack that this API belongs to"
+    )
+
+
 class Health(BaseModel):
     status: Literal["ok", "unavailable"]
-    database: str
-    workers: int
+    database: str = Field(description="`ok`, or why the API cannot use it")
+    workers: int = Field(description="live worker processes")
+    lanes: dict[str, int] = Field(description="how many of them serve each lane")
     models: dict[str, str] = Field(description="each production model: `ready`, or what is missing")
-    release: str
+    release: str = Field(description="of this API, with its stack if it has a name: `0.2.0+green`")
+    releases: dict[str, int] = Field(description="all live worker processes by their release")
 
 
 class TrainingRequest(_Closed):

@@ -45,6 +45,7 @@ def build() -> typer.Typer:
         processes,
         scoring,
         secrets,
+        stacks,
         tokens,
         training,
         trainings,
@@ -68,7 +69,7 @@ def build() -> typer.Typer:
         pass
 
     parts = (scoring, jobs, models, labels, audits, alerts, training, trainings)
-    for part in (*parts, processes, demo, doctor, healthcheck, tokens, secrets):
+    for part in (*parts, stacks, processes, demo, doctor, healthcheck, tokens, secrets):
         part.register(app)
     return app
 

@@ -1,28 +1,24 @@
-"""`scorehouse models …`: register versions, put them into production, take them back."""
+"""`scorehouse models …`: look versions up; `cli.registration` registers them, `cli.deployments` deploys them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli import deployments
 from cli.connection import Json, Url, connect
-from cli.options import Quiet
-from cli.progress import shown
-from cli.terminal import say, write_fields, write_json, write_table
+from cli.registration import ModelAtVersion, model_at_version, register_version, signature
+from cli.terminal import write_fields, write_json, write_table
 from cli.validation import validate
 
 if TYPE_CHECKING:
-    from scorehouse_client import Deployment, ModelVersion
+    from scorehouse_client import ModelVersion
 
 
-Runtime = Literal["auto", "sklearn", "onnx"]
 Name = Annotated[str, typer.Argument(help="Name of the model.", metavar="MODEL", show_default=False)]
-Why = Annotated[str | None, typer.Option(help="Kept in the history.", show_default=False)]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is live or has failed.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,59 +27,13 @@ def register(app: typer.Typer) -> None:
         ("register", register_version),
         ("list", list_models),
         ("show", show),
-        ("deploy", deploy),
-        ("rollback", rollback),
-        ("history", history),
+        ("signature", signature),
+        ("metrics", metrics),
         ("validate", validate),
+        *deployments.COMMANDS,
     ):
         models.command(name)(command)
     app.add_typer(models, name="models")
-
-
-def register_version(  # noqa: PLR0917  # each is an option of the command
-    file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="The fitted model: .joblib, .pkl, .skops or .onnx.")
-    ],
-    name: Annotated[str, typer.Option("--name", "-n", help="Name of the model.")],
-    version: Annotated[str, typer.Option(help="Semantic version, such as 1.2.0.")],
-    reference: Annotated[
-        Path,
-        typer.Option(
-            exists=True, dir_okay=False, help="CSV sample: gives the signature and is what inputs are compared with."
-        ),
-    ],
-    target: Annotated[
-        str | None, typer.Option(help="Column of the reference that is predicted.", show_default=False)
-    ] = None,
-    key: Annotated[str | None, typer.Option(help="Column of the reference with ids.", show_default=False)] = None,
-    runtime: Annotated[Runtime, typer.Option(help="What runs it.")] = "auto",
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Needed for joblib and pickle, which run code when they are loaded.")
-    ] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    url: Url = None,
-) -> None:
-    """Register a version of a model; it is immutable from then on."""
-    with connect(url) as client, shown(quiet) as display:
-        found = client.register_version(
-            name,
-            version,
-            file,
-            reference,
-            key=key,
-            target=target,
-            runtime=runtime,
-            trust=trust,
-            progress=display.upload,
-        )
-    if as_json:
-        write_json(found.raw)
-    elif not quiet:
-        say(
-            f"{found.model} {found.version} is registered ({found.runtime or found.format}, {found.digest}). "
-            f"Put it into production with `scorehouse models deploy {found.model} {found.version}`"
-        )
 
 
 def list_models(as_json: Json = False, url: Url = None) -> None:
@@ -113,12 +63,19 @@ def show(
         write_json(found.raw)
         return
     aliases = ", ".join(f"{alias} {held}" for alias, held in found.aliases.items() if held)
-    write_fields([("model", found.name), ("created", found.created_at), ("aliases", aliases or "none")])
+    slots = found.raw.get("slots") or {}
+    told = ", ".join(
+        f"{slot} {held or 'empty'}{' (live)' if slot == found.raw.get('live_slot') and held else ''}"
+        for slot, held in slots.items()
+    )
+    write_fields(
+        [("model", found.name), ("created", found.created_at), ("aliases", aliases or "none"), ("slots", told)]
+    )
     rows = [
-        (each.version, each.state, each.runtime, each.size, each.created_at, each.created_by, each.error)
+        (each.version, each.stage, each.runtime, each.size, each.created_at, each.created_by, each.error)
         for each in found.versions
     ]
-    write_table(("version", "state", "runtime", "bytes", "created", "by", "error"), rows)
+    write_table(("version", "stage", "runtime", "bytes", "created", "by", "error"), rows)
 
 
 def _show_version(found: ModelVersion, as_json: bool) -> None:
@@ -128,7 +85,7 @@ def _show_version(found: ModelVersion, as_json: bool) -> None:
     write_fields(
         [
             ("version", f"{found.model} {found.version}"),
-            ("state", found.state),
+            ("stage", found.stage),
             ("error", found.error),
             ("digest", found.digest),
             ("runtime", f"{found.runtime} ({found.format})"),
@@ -136,7 +93,7 @@ def _show_version(found: ModelVersion, as_json: bool) -> None:
             ("created", found.created_at),
             ("by", found.created_by),
             ("metrics", _short(found.metrics)),
-            ("lineage", _short(found.lineage)),
+            *((name, _short(told) if isinstance(told, Mapping) else told) for name, told in found.lineage.items()),
         ]
     )
     columns = [column for column in found.signature.get("columns") or () if isinstance(column, Mapping)]
@@ -145,56 +102,26 @@ def _show_version(found: ModelVersion, as_json: bool) -> None:
         write_table(("column", "type", "accepts"), rows)
 
 
-def deploy(  # noqa: PLR0917  # each is an option of the command
-    model: Name,
-    version: Annotated[str, typer.Argument(show_default=False)],
-    why: Why = None,
-    wait: Wait = True,
-    as_json: Json = False,
-    url: Url = None,
-) -> None:
-    """Put a version into production: workers load it and check it first."""
+def metrics(model: ModelAtVersion, as_json: Json = False, url: Url = None) -> None:
+    """Show how well a version did: at its registration, and at each accuracy audit since."""
+    name, version = model_at_version(model)
     with connect(url) as client:
-        _tell(client.deploy(model, version, why, wait=wait, progress=_say_state), as_json)
-
-
-def rollback(model: Name, why: Why = None, wait: Wait = True, as_json: Json = False, url: Url = None) -> None:
-    """Bring the previous production version back."""
-    with connect(url) as client:
-        _tell(client.rollback(model, why, wait=wait, progress=_say_state), as_json)
-
-
-def history(model: Name, as_json: Json = False, url: Url = None) -> None:
-    """Show who put which version into production, when and why."""
-    with connect(url) as client:
-        found = client.deployments(model)
+        history = client.version_metrics(name, version)
     if as_json:
-        write_json({"deployments": [deployment.raw for deployment in found]})
+        write_json({"model": name, "version": version, "metrics": history})
         return
     rows = [
         (
-            each.created_at,
-            each.from_version,
-            each.to_version or each.version,
-            each.state,
-            each.by,
-            each.why,
-            "; ".join(each.reasons),
+            each["at"],
+            each["source"],
+            each["window"] and f"{each['window']['start']} to {each['window']['end']}",
+            each["rows"],
+            each["status"],
+            _short({metric: found["value"] for metric, found in each["metrics"].items()}),
         )
-        for each in found
+        for each in history
     ]
-    write_table(("when", "from", "to", "state", "by", "why", "reasons"), rows)
-
-
-def _say_state(deployment: Deployment) -> None:
-    say(f"{deployment.model} {deployment.version or deployment.to_version} is {deployment.state}")
-
-
-def _tell(deployment: Deployment, as_json: bool) -> None:
-    if as_json:
-        write_json(deployment.raw)
-    elif not deployment.finished:
-        say(f"Deployment {deployment.id} has begun; see `scorehouse models history {deployment.model}`")
+    write_table(("when", "source", "window", "labelled rows", "status", "metrics"), rows)
 
 
 def _short(value: Mapping[str, Any]) -> str:

@@ -80,7 +80,7 @@ def beat(data_dir: DataDir = None) -> None:
     """Celery beat alone: the ticks for permits, rescues, audits and retention."""
     settings = _settings(data_dir=data_dir)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _become(command_lines.beat(settings.data_dir / "beat-schedule"), settings)
+    _become(command_lines.beat(settings.file_of_stack("beat-schedule")), settings)
 
 
 def flower(
@@ -98,23 +98,22 @@ def flower(
 
 
 def db_upgrade(data_dir: DataDir = None) -> None:
-    """Bring the schema to what this release needs; does nothing when it is there already."""
-    from migrations import upgrade  # noqa: PLC0415 - Alembic
+    """Bring the schema to what this release needs; does nothing when it is there, or further, already."""
+    from migrations import check, upgrade  # noqa: PLC0415 - Alembic
 
-    upgrade(_database_url(_settings(data_dir=data_dir)))
-    typer.echo("the schema is up to date")
+    url = _database_url(_settings(data_dir=data_dir))
+    upgrade(url)
+    typer.echo(check(url).told)
 
 
 def db_check(data_dir: DataDir = None) -> None:
-    """Exit 0 when the schema is what this release needs, 1 when it is not."""
+    """Exit 0 when this release runs on the schema, also on that of a later release, and 1 when it does not."""
     from migrations import check  # noqa: PLC0415 - Alembic
 
-    current, wanted = check(_database_url(_settings(data_dir=data_dir)))
-    if current != wanted:
-        state = "is empty" if current is None else f"has revision {current}"
-        typer.echo(f"the database {state}, this release needs {wanted}: run `scorehouse db upgrade`", err=True)
+    schema = check(_database_url(_settings(data_dir=data_dir)))
+    typer.echo(schema.told, err=not schema.fits)
+    if not schema.fits:
         raise typer.Exit(1)
-    typer.echo(f"the schema is up to date (revision {current})")
 
 
 def _settings(**flags: Any) -> Settings:

@@ -55,14 +55,17 @@ def _schema(settings: Settings) -> Check:
     import migrations  # noqa: PLC0415  # Alembic
 
     try:
-        current, wanted = migrations.check(settings.resolved_database_url())
+        schema = migrations.check(settings.resolved_database_url())
     except ScorehouseError as exc:
         return Check("schema", "failed", str(exc), UP)
-    if current != wanted:
+    if not schema.fits:
         return Check(
-            "schema", "failed", f"revision {current}, this release needs {wanted}", "run `scorehouse db upgrade`"
+            "schema",
+            "failed",
+            f"revision {schema.current}, this release needs {schema.wanted}",
+            "run `scorehouse db upgrade`",
         )
-    return Check("schema", "ok", f"revision {current}")
+    return Check("schema", "ok", schema.told if schema.ahead else f"revision {schema.current}")
 
 
 def _workers(session: Connection) -> Check:

@@ -246,8 +246,12 @@ def get(connection: Connection, tenant: str, job_id: UUID) -> sa.Row[Any]:
 def page(
     connection: Connection, tenant: str, *, state: str | None, model_name: str | None, after: UUID | None, limit: int
 ) -> Sequence[sa.Row[Any]]:
-    """Jobs of a tenant, newest first, beginning after (older than) a job's id."""
-    query = sa.select(*_COLUMNS).select_from(_JOINED).where(job.c.tenant == tenant, _VISIBLE)
+    """Jobs of a tenant, newest first, beginning after (older than) a job's id; those of deployments are not listed."""
+    query = (
+        sa.select(*_COLUMNS)
+        .select_from(_JOINED)
+        .where(job.c.tenant == tenant, _VISIBLE, job.c.endpoint != profiles.VALIDATION)
+    )
     if state is not None:
         query = query.where(job.c.state == state)
     if model_name is not None:

@@ -1,20 +1,19 @@
-"""Models, their immutable versions, aliases and deployments."""
+"""Models, their immutable versions, and the aliases of those; `db.slots` moves those of production."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
-from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from db.ids import uuid7
-from db.tables import deployment, model, model_alias, model_version
-from errors import Conflict, InvalidInput, NotFound
+from db.tables import model, model_alias, model_version
+from db.versions import precedence
+from errors import Conflict, InvalidInput, NotFound, Problem
 
 # How often a registration may end its worker before it is given up, and how long one may take.
 _REGISTRATION_ATTEMPTS = 3
@@ -39,11 +38,14 @@ class Version:
     target_column: str | None
     signature: dict[str, Any] | None
     golden: list[dict[str, Any]] | None
+    lineage: dict[str, Any] | None
+    mismatch_allowed: bool
+    edited_signature: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
 class NewVersion:
-    """What a registration states about a version."""
+    """What a registration states about a version; `lineage` as `api.schemas.Lineage` has it."""
 
     tenant: str
     model: str
@@ -57,10 +59,10 @@ class NewVersion:
     target_column: str | None
     trusted: bool
     created_by: str
-    # Where it comes from, as whoever registers it says; the examination adds to it.
     lineage: dict[str, Any] = field(default_factory=dict)
-    # Whether it becomes the model's `candidate`.
     candidate: bool = False
+    mismatch_allowed: bool = False
+    signature: dict[str, Any] | None = None
 
 
 _VERSION = (
@@ -78,6 +80,9 @@ _VERSION = (
     model_version.c.target_column,
     model_version.c.signature,
     model_version.c.golden,
+    model_version.c.lineage,
+    model_version.c.mismatch_allowed,
+    model_version.c.edited_signature,
 )
 _VERSIONS = model_version.join(model, model.c.id == model_version.c.model_id)
 
@@ -87,11 +92,13 @@ def add_version(connection: Connection, new: NewVersion) -> int:
 
     Raises:
         Conflict: the version exists with another content; versions are immutable.
+        InvalidInput: its parent does not exist.
     """
     connection.execute(insert(model).values(tenant=new.tenant, name=new.model).on_conflict_do_nothing())
     model_id = connection.execute(
         sa.select(model.c.id).where(model.c.tenant == new.tenant, model.c.name == new.model)
     ).scalar_one()
+    _check_parent(connection, model_id, new)
     values = {
         "model_id": model_id,
         "version": new.version,
@@ -105,18 +112,19 @@ def add_version(connection: Connection, new: NewVersion) -> int:
         "target_column": new.target_column,
         "trusted": new.trusted,
         "created_by": new.created_by,
-        "lineage": new.lineage,
+        "declared": new.lineage,
+        "wants_candidate": new.candidate,
+        "mismatch_allowed": new.mismatch_allowed,
+        "edited_signature": sa.null() if new.signature is None else new.signature,
     }
     try:
         with connection.begin_nested():
             version_id: int = connection.execute(
                 sa.insert(model_version).values(**values).returning(model_version.c.id)
             ).scalar_one()
+            return version_id
     except IntegrityError:
-        version_id = _same_content(connection, model_id, new)
-    if new.candidate:
-        _set_alias(connection, model_id, "candidate", version_id)
-    return version_id
+        return _same_content(connection, model_id, new)
 
 
 def claim_registration(connection: Connection) -> Version | None:
@@ -168,7 +176,7 @@ def complete_registration(
     metrics: dict[str, Any],
     lineage: dict[str, Any],
 ) -> None:
-    connection.execute(
+    row = connection.execute(
         sa.update(model_version)
         .where(model_version.c.id == version_id, model_version.c.state == "registering")
         .values(
@@ -176,10 +184,22 @@ def complete_registration(
             signature=signature,
             golden=list(golden),
             metrics=metrics,
-            lineage=sa.func.coalesce(model_version.c.lineage, sa.cast({}, JSONB)).op("||")(sa.cast(lineage, JSONB)),
+            lineage=lineage,
             lease_until=None,
             error=None,
         )
+        .returning(model_version.c.model_id, model_version.c.wants_candidate)
+    ).one_or_none()
+    if row is not None and row.wants_candidate:
+        set_alias(connection, row.model_id, "candidate", version_id)
+
+
+def postpone_registration(connection: Connection, version_id: int) -> None:
+    """Leave the examination to a later claim: nothing came of it, and the version is not to blame."""
+    connection.execute(
+        sa.update(model_version)
+        .where(model_version.c.id == version_id, model_version.c.state == "registering")
+        .values(lease_until=None, attempts=sa.func.greatest(model_version.c.attempts - 1, 0))
     )
 
 
@@ -293,84 +313,24 @@ def versions(connection: Connection, model_id: int, version: str | None = None) 
     return connection.execute(query.order_by(model_version.c.id.desc())).all()
 
 
-def deploy(connection: Connection, tenant: str, name: str, version: str, *, by: str, why: str | None) -> UUID:
-    """Make a registered version production; what was production becomes `previous`."""
-    target = resolve(connection, tenant, name, version)
-    return _switch(connection, get(connection, tenant, name).id, target.id, kind="deploy", by=by, why=why)
-
-
-def rollback(connection: Connection, tenant: str, name: str, *, by: str, why: str | None) -> UUID:
-    """Make the previous version production again.
-
-    Raises:
-        Conflict: there is no previous version.
-    """
-    row = get(connection, tenant, name)
-    current = _alias_ids(connection, row.id, lock=True)
-    if "previous" not in current:
-        raise Conflict(f"model {name!r} has no previous version to go back to; deploy one by its number")
-    return _switch(connection, row.id, current["previous"], kind="rollback", by=by, why=why)
-
-
-def deployments(connection: Connection, model_id: int, deployment_id: UUID | None = None) -> Sequence[sa.Row[Any]]:
-    """Deployments of a model, newest first, with the names of the versions."""
-    to, origin = model_version.alias("to_version"), model_version.alias("from_version")
-    query = (
-        sa.select(deployment, to.c.version.label("to"), origin.c.version.label("from"))
-        .join(to, to.c.id == deployment.c.to_version_id)
-        .outerjoin(origin, origin.c.id == deployment.c.from_version_id)
-        .where(deployment.c.model_id == model_id)
-    )
-    if deployment_id is not None:
-        query = query.where(deployment.c.id == deployment_id)
-    return connection.execute(query.order_by(deployment.c.created_at.desc(), deployment.c.id.desc()).limit(200)).all()
-
-
 def in_production(connection: Connection) -> list[Version]:
     """The production versions of all models, for workers to hold."""
+    return with_alias(connection, "production")
+
+
+def with_alias(connection: Connection, alias: str) -> list[Version]:
+    """The versions of all models that bear an alias."""
     query = (
         sa.select(*_VERSION)
         .select_from(_VERSIONS.join(model_alias, model_alias.c.version_id == model_version.c.id))
-        .where(model_alias.c.alias == "production")
+        .where(model_alias.c.alias == alias)
         .order_by(model_version.c.id)
     )
     return [Version(**row._mapping) for row in connection.execute(query)]
 
 
-def _switch(connection: Connection, model_id: int, version_id: int, *, kind: str, by: str, why: str | None) -> UUID:
-    current = _alias_ids(connection, model_id, lock=True)
-    production = current.get("production")
-    if production != version_id:
-        _set_alias(connection, model_id, "production", version_id)
-        if production is not None:
-            _set_alias(connection, model_id, "previous", production)
-    deployment_id = uuid7()
-    connection.execute(
-        sa.insert(deployment).values(
-            id=deployment_id,
-            model_id=model_id,
-            from_version_id=production,
-            to_version_id=version_id,
-            kind=kind,
-            state="live",
-            by=by,
-            why=why,
-            finished_at=sa.func.now(),
-        )
-    )
-    return deployment_id
-
-
-def _alias_ids(connection: Connection, model_id: int, *, lock: bool) -> dict[str, int]:
-    if lock:  # two deployments of one model come one after the other
-        connection.execute(sa.select(model.c.id).where(model.c.id == model_id).with_for_update())
-    rows = connection.execute(
-        sa.select(model_alias.c.alias, model_alias.c.version_id).where(model_alias.c.model_id == model_id)
-    ).all()
-    return {row.alias: row.version_id for row in rows}
-
-
-def _set_alias(connection: Connection, model_id: int, alias: str, version_id: int) -> None:
+def set_alias(connection: Connection, model_id: int, alias: str, version_id: int) -> None:
+    """Let an alias mean this version; production and previous are moved by `db.slots` alone."""
     values = insert(model_alias).values(model_id=model_id, alias=alias, version_id=version_id)
     connection.execute(
         values.on_conflict_do_update(
@@ -382,8 +342,8 @@ def _set_alias(connection: Connection, model_id: int, alias: str, version_id: in
 
 def _same_content(connection: Connection, model_id: int, new: NewVersion) -> int:
     row = versions(connection, model_id, new.version)[0]
-    stated = (new.digest, new.reference_digest, new.key_column, new.target_column)
-    if (row.digest, row.reference_digest, row.key_column, row.target_column) != stated:
+    stated = (new.digest, new.reference_digest, new.key_column, new.target_column, new.signature)
+    if (row.digest, row.reference_digest, row.key_column, row.target_column, row.edited_signature) != stated:
         raise Conflict(
             f"version {new.version} of model {new.model!r} exists with another content; versions are immutable: "
             "register it under a new version number"
@@ -392,9 +352,40 @@ def _same_content(connection: Connection, model_id: int, new: NewVersion) -> int
         connection.execute(
             sa.update(model_version)
             .where(model_version.c.id == row.id)
-            .values(state="registering", error=None, attempts=0, lease_until=None, trusted=new.trusted)
+            .values(
+                state="registering",
+                error=None,
+                attempts=0,
+                lease_until=None,
+                trusted=new.trusted,
+                mismatch_allowed=new.mismatch_allowed,
+                declared=new.lineage,
+                wants_candidate=new.candidate,
+            )
         )
+    elif new.candidate:
+        _make_candidate(connection, row)
     return int(row.id)
+
+
+def _make_candidate(connection: Connection, row: sa.Row[Any]) -> None:
+    if row.state == "registered":
+        set_alias(connection, row.model_id, "candidate", row.id)
+        return
+    wanted = sa.update(model_version).where(model_version.c.id == row.id).values(wants_candidate=True)
+    connection.execute(wanted)
+
+
+def _check_parent(connection: Connection, model_id: int, new: NewVersion) -> None:
+    parent = new.lineage.get("parent")
+    if parent is None:
+        return
+    known = [row.version for row in versions(connection, model_id) if row.version != new.version]
+    if parent not in known:
+        detail = (
+            f"the parent {parent} is no version of model {new.model!r}; there are: {', '.join(known) or 'none yet'}"
+        )
+        raise InvalidInput(detail, [Problem(detail, "#/lineage/parent")])
 
 
 def _explain_missing(connection: Connection, tenant: str, name: str, version: str | None) -> NoReturn:
@@ -404,7 +395,7 @@ def _explain_missing(connection: Connection, tenant: str, name: str, version: st
     model_id = connection.execute(
         sa.select(model.c.id).where(model.c.tenant == tenant, model.c.name == name)
     ).scalar_one()
-    numbers = ", ".join(row.version for row in versions(connection, model_id))
+    numbers = ", ".join(sorted((row.version for row in versions(connection, model_id)), key=precedence, reverse=True))
     if version is None:
         raise Conflict(f"model {name!r} has no production version; deploy one of: {numbers or 'none yet'}")
     raise NotFound(f"model {name!r} has no version {version}; there are: {numbers or 'none yet'}")

@@ -28,6 +28,9 @@ from db.tables import (
     scoring_total,
 )
 
+# The endpoint of jobs that try a version before it is deployed: they are nobody's, and no statistics count them.
+VALIDATION = "validation"
+
 # Upper bounds in seconds of the histogram `ml_prediction_duration_seconds`; the last bucket has none.
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
@@ -64,7 +67,8 @@ class Reference:
 
 
 def add(connection: Connection, profiles: Sequence[ChunkProfile]) -> None:
-    for item in profiles:  # one or two: of a chunk, or of the endpoints that some hundreds of singles came from
+    counted = [item for item in profiles if item.endpoint != VALIDATION]
+    for item in counted:  # one or two: of a chunk, or of the endpoints that some hundreds of singles came from
         connection.execute(
             sa.insert(chunk_profile).values(
                 version_id=item.version_id,

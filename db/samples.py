@@ -1,4 +1,4 @@
-"""Stored inputs to look at again: chunks of a version's window, chosen at random, and those whose rows have labels."""
+"""Stored inputs to look at again: of a version's window, chosen at random; the last ones; those whose rows have labels."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from db.profiles import VALIDATION
 from db.sql import statement
 from db.tables import chunk, job
+
+# Singles are a chunk each: this many are looked at together.
+_CHUNKS = 500
 
 
 def chunks_between(
@@ -30,6 +34,7 @@ def chunks_between(
             chunk.c.version_id == version_id,
             chunk.c.state == "done",
             job.c.state != "receiving",
+            job.c.endpoint != VALIDATION,
             at >= start,
             at < end,
         )
@@ -81,3 +86,48 @@ def inputs(connection: Connection, job_id: UUID, number: int) -> Any:
         .join(job, job.c.id == chunk.c.job_id)
         .where(chunk.c.job_id == job_id, chunk.c.number == number)
     ).one()
+
+
+def last_chunks(
+    connection: Connection, version_ids: Sequence[int], *, until: tuple[UUID, int] | None, rows: int
+) -> list[Any]:
+    """Chunks (job_id, number, rows, payload, columns, format, delimiter) that were done, the newest first.
+
+    Args:
+        until: the chunk (job_id, number) to begin with; None: the newest.
+        rows: no more chunks than are needed for so many, but one.
+    """
+    newest = (
+        sa.select(chunk.c.job_id, chunk.c.number, chunk.c.rows)
+        .join(job, job.c.id == chunk.c.job_id)
+        .where(
+            chunk.c.version_id.in_(version_ids),
+            chunk.c.state == "done",
+            job.c.state != "receiving",
+            job.c.endpoint != VALIDATION,
+        )
+        .order_by(chunk.c.job_id.desc(), chunk.c.number.desc())
+        .limit(_CHUNKS)
+    )
+    if until is not None:
+        newest = newest.where(sa.tuple_(chunk.c.job_id, chunk.c.number) <= sa.tuple_(*map(sa.literal, until)))
+    within = newest.subquery()
+    before = sa.func.sum(within.c.rows).over(order_by=[within.c.job_id.desc(), within.c.number.desc()], rows=(None, -1))
+    counted = sa.select(within, sa.func.coalesce(before, 0).label("before")).subquery()
+    return list(
+        connection.execute(
+            sa.select(
+                chunk.c.job_id,
+                chunk.c.number,
+                chunk.c.rows,
+                chunk.c.payload,
+                job.c.columns,
+                job.c.format,
+                job.c.delimiter,
+            )
+            .join(counted, sa.and_(counted.c.job_id == chunk.c.job_id, counted.c.number == chunk.c.number))
+            .join(job, job.c.id == chunk.c.job_id)
+            .where(counted.c.before < rows)
+            .order_by(chunk.c.job_id.desc(), chunk.c.number.desc())
+        )
+    )

@@ -35,8 +35,11 @@ model = sa.Table(
     sa.Column("id", sa.Integer, sa.Identity(), primary_key=True),
     sa.Column("tenant", sa.Text, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
+    # The slot that holds production. The other one holds what is being deployed, or else what was production before.
+    sa.Column("live_slot", sa.Text, nullable=False, server_default="blue"),
     _timestamp("created_at", default=True),
     sa.UniqueConstraint("tenant", "name"),
+    _one_of("live_slot", "blue", "green"),
 )
 
 model_version = sa.Table(
@@ -54,6 +57,13 @@ model_version = sa.Table(
     sa.Column("key_column", sa.Text),
     sa.Column("target_column", sa.Text),
     sa.Column("trusted", sa.Boolean, nullable=False),
+    sa.Column("mismatch_allowed", sa.Boolean, nullable=False, server_default=sa.false()),
+    # It becomes the model's candidate when its registration is complete.
+    sa.Column("wants_candidate", sa.Boolean, nullable=False, server_default=sa.false()),
+    # What whoever registered it said: columns to take instead of inferred ones, and where it comes from.
+    sa.Column("edited_signature", JSONB),
+    sa.Column("declared", JSONB, nullable=False, server_default="{}"),
+    # What was found out when it was examined.
     sa.Column("signature", JSONB),
     sa.Column("golden", JSONB),
     sa.Column("metrics", JSONB),
@@ -86,14 +96,43 @@ deployment = sa.Table(
     sa.Column("to_version_id", sa.Integer, sa.ForeignKey("model_version.id"), nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
+    sa.Column("slot", sa.Text),
+    # The limits of the replay, if one is wanted, and what each step has found so far, in the order of the steps.
+    sa.Column("gate", JSONB(none_as_null=True)),
+    sa.Column("checks", JSON, nullable=False, server_default="{}"),
     sa.Column("reasons", JSONB, nullable=False, server_default="[]"),
     sa.Column("by", sa.Text, nullable=False),
     sa.Column("why", sa.Text),
+    # The worker child that takes it further, for as long as its lease; how often that ended without a word.
+    sa.Column("owner", sa.Text),
+    _timestamp("lease_until"),
+    sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
+    _timestamp("moved_at", default=True),
     _timestamp("created_at", default=True),
     _timestamp("finished_at"),
     _one_of("kind", "deploy", "rollback"),
     _one_of("state", "warming", "validating", "live", "failed"),
+    _one_of("slot", "blue", "green"),
     sa.Index(None, "model_id", "created_at"),
+    # One at a time: the second of two that begin at once is told of the first.
+    sa.Index(
+        "deployment_open_key",
+        "model_id",
+        unique=True,
+        postgresql_where=sa.text("state IN ('warming', 'validating')"),
+    ),
+)
+
+deployment_event = sa.Table(
+    "deployment_event",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("deployment_id", UUID(as_uuid=True), sa.ForeignKey("deployment.id"), nullable=False),
+    _timestamp("at", default=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Index(None, "deployment_id", "id"),
 )
 
 job = sa.Table(
@@ -262,6 +301,8 @@ worker_heartbeat = sa.Table(
     sa.Column("lanes", ARRAY(sa.Text), nullable=False),
     sa.Column("versions", ARRAY(sa.Text), nullable=False),
     sa.Column("refused", JSONB, nullable=False, server_default="{}"),
+    # What the child answers to each deployment that is under way: loading, warm, or refused and why.
+    sa.Column("deployments", JSONB, nullable=False, server_default="{}"),
     sa.Column("release", sa.Text, nullable=False),
     _timestamp("started_at", default=True),
     _timestamp("seen_at", default=True),

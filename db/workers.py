@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -23,15 +24,24 @@ def beat(
     lanes: Sequence[str],
     versions: Sequence[str],
     refused: Mapping[str, str],
+    deployments: Mapping[str, Mapping[str, str]] | None = None,
     release: str,
     claimed: bool,
 ) -> None:
-    """Say that a worker child lives; `versions` are the digests it holds, `refused` maps digests to reasons."""
+    """Say that a worker child lives.
+
+    Args:
+        versions: the digests that it holds.
+        refused: reasons by digest.
+        deployments: what it answers to those that are under way, by id: a `state`, which is loading, warm or refused,
+            and the `reason` of a refusal.
+    """
     values = {
         "worker": worker,
         "lanes": list(lanes),
         "versions": list(versions),
         "refused": dict(refused),
+        "deployments": dict(deployments or {}),
         "release": release,
         "seen_at": sa.func.now(),
     }
@@ -44,9 +54,19 @@ def beat(
     )
 
 
-def leave(connection: Connection, owners: Sequence[str]) -> None:
-    """Remove children that are known to be gone."""
-    connection.execute(sa.delete(worker_heartbeat).where(worker_heartbeat.c.owner.in_(owners)))
+def leave(connection: Connection, owners: Sequence[str]) -> list[tuple[str, UUID]]:
+    """Remove children that are known to be gone; returns which of them was loading a version, and for which deployment."""
+    rows = connection.execute(
+        sa.delete(worker_heartbeat)
+        .where(worker_heartbeat.c.owner.in_(owners))
+        .returning(worker_heartbeat.c.owner, worker_heartbeat.c.deployments)
+    ).all()
+    return [
+        (row.owner, UUID(deployment_id))
+        for row in rows
+        for deployment_id, answer in row.deployments.items()
+        if answer["state"] == "loading"
+    ]
 
 
 def live(connection: Connection) -> Sequence[sa.Row[Any]]:

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection, Engine
 
 import logs
-from db import alerts, audits, gauges, models, periodic, profiles, workers
+from db import alerts, audits, deployments, gauges, models, periodic, profiles, workers
 from db.engine import transaction
 from errors import Unavailable
 from monitoring.metric_names import METRICS
@@ -99,6 +99,8 @@ def _workers(connection: Connection) -> Iterator[Metric]:
         for version in models.in_production(connection)
     ]
     yield _gauge("scorehouse_workers_refusing", _worst(refusing, max))
+    over = [([row.model, row.kind, row.state], row.number) for row in deployments.over(connection)]
+    yield _counter("scorehouse_deployments_total", over)
 
 
 def _audits(connection: Connection) -> Iterator[Metric]:

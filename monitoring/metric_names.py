@@ -36,6 +36,7 @@ METRICS: dict[str, Metric] = {
     # workers
     "scorehouse_workers": Metric("gauge", ("lane",), "Live worker processes; 0 when nobody serves the lane"),
     "scorehouse_workers_refusing": Metric("gauge", _VERSION, "Live worker processes that refuse a version"),
+    "scorehouse_deployments_total": Metric("counter", ("model", "kind", "state"), "Deployments that are over"),
     # audits
     "ml_data_drift_score": Metric(
         "gauge", (*_VERSION, "feature_name"), "Statistic of a column in the latest drift audit"

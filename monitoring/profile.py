@@ -41,7 +41,7 @@ from records.payload import pack, unpack
 from records.row_error import RowError
 
 if TYPE_CHECKING:  # it imports scikit-learn
-    from registry.runtime import Scores
+    from registry.scores import Scores
 
 _FORMAT = b"\x01"
 _DIGEST_BYTES = 32

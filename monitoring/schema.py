@@ -30,7 +30,7 @@ from monitoring.values import Counts, Floats, labels, numbers, probability_of, w
 from registry.signature import Column, ColumnType, Output, Signature
 
 if TYPE_CHECKING:  # it imports scikit-learn
-    from registry.runtime import Scores
+    from registry.scores import Scores
 
 QUANTILES = 128
 MAX_CATEGORIES = 100

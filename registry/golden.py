@@ -1,25 +1,30 @@
-"""Golden rows: a few rows of the reference with the outputs expected, by which a worker knows that it has the model."""
+"""Golden rows: a few rows of the reference with the outputs expected, by which a worker knows that it has the model.
+
+They are scored in one call, here and there. Where the libraries and the processor are those of the registration, the
+answers must be the same to the last bit; elsewhere within the runtime's tolerance.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from errors import ArtefactRefused, ScorehouseError
+from errors import ArtefactRefused, InvalidPackage, ScorehouseError
+from registry.environment import environment
 from registry.parse import parse_csv
 from registry.parsed import Parsed
-from registry.runtime import Runtime
+from registry.reference import Reference
+from registry.scores import Runtime, Scores
 from registry.scoring import Scored, score
 from registry.signature import Label, Signature
 
-#: How far a worker's answer may be off on golden rows: another processor may round a long sum differently.
-TOLERANCE = 1e-9
+GOLDEN_ROWS = 50
 _MAX_CELL_CHARS = 10_000_000  # what is golden was accepted before
 
 
@@ -33,12 +38,46 @@ class Golden(BaseModel):
     probabilities: list[float] | None
 
 
-def check_golden(
-    runtime: Runtime, signature: Signature, golden: Sequence[Golden], tolerance: float = TOLERANCE
-) -> None:
-    """Score the golden rows and compare: labels exactly, probabilities within `tolerance`.
+def golden_rows(runtime: Runtime, signature: Signature, sample: Reference, scores: Scores) -> list[Golden]:
+    """Up to 50 rows spread over the reference, as one call of them answers.
 
-    Regression is compared within `tolerance` times the expected value, or times 1 where that is smaller.
+    Args:
+        scores: of the whole reference.
+
+    Raises:
+        InvalidPackage: a row of them cannot be scored, or scores differently when other rows are in the call.
+    """
+    spread = np.unique(np.linspace(0, len(sample) - 1, min(GOLDEN_ROWS, len(sample))).round().astype(np.int64))
+    texts = [sample.columns[name].take(spread).to_pylist() for name in signature.names]
+    inputs = [golden_inputs(cells) for cells in zip(*texts, strict=True)]
+    try:
+        together = score_golden(runtime, signature, inputs)
+    except ArtefactRefused as exc:
+        raise InvalidPackage(f"{exc}; leave such rows out of the reference, or mend the model") from exc
+    assert signature.output is not None, "golden rows come after the output"
+    tolerance = runtime.batch_tolerance[signature.output.kind]
+    probabilities = None if scores.probabilities is None else scores.probabilities[spread]
+    difference = first_difference(together, scores.prediction[spread], probabilities, tolerance)
+    if difference is not None:
+        position, told = difference
+        raise InvalidPackage(
+            f"the model's answer depends on which rows are scored with it: the row {inputs[position]} {told} when "
+            "fewer rows are in the call. Make it deterministic and free of statistics over the batch"
+        )
+    rows = [None] * len(spread) if together.probabilities is None else together.probabilities.tolist()
+    return [
+        Golden(inputs=line, prediction=label, probabilities=row)
+        for line, label, row in zip(inputs, together.prediction.tolist(), rows, strict=True)
+    ]
+
+
+def check_golden(
+    runtime: Runtime, signature: Signature, golden: Sequence[Golden], examined_with: Mapping[str, str] | None = None
+) -> None:
+    """Score the golden rows and compare: labels exactly; probabilities, and numbers of regression, as the module says.
+
+    Args:
+        examined_with: the environment that the expected outputs come from; None: another one than this.
 
     Raises:
         ArtefactRefused: some row cannot be scored or differs; says which and by how much.
@@ -46,13 +85,22 @@ def check_golden(
     scored = score_golden(runtime, signature, [row.inputs for row in golden])
     expected = np.array([row.prediction for row in golden])
     probabilities = [row.probabilities for row in golden if row.probabilities is not None]
+    here = environment(runtime)
+    tolerance = 0.0 if examined_with == here else runtime.tolerance
     difference = first_difference(scored, expected, np.array(probabilities) if probabilities else None, tolerance)
     if difference is not None:
         position, told = difference
         raise ArtefactRefused(
             f"golden row {position + 1} ({golden[position].inputs}) {told}; this process does not score as the one "
-            "that registered the version: compare the library versions, or register the model again"
+            f"that registered the version ({_changed(examined_with or {}, here)}): register the model again, or give "
+            "this worker what it was registered with"
         )
+
+
+def _changed(there: Mapping[str, str], here: Mapping[str, str]) -> str:
+    other = [f"{name} {there.get(name, 'unknown')}, here {value}" for name, value in here.items()]
+    told = [text for text, (name, value) in zip(other, here.items(), strict=True) if there.get(name) != value]
+    return "; ".join(told) or "the libraries and the processor are the same"
 
 
 def score_golden(runtime: Runtime, signature: Signature, inputs: Sequence[str]) -> Scored:
@@ -102,7 +150,7 @@ def first_difference(
         bad = np.array([one != other for one, other in zip(got.tolist(), expected.tolist(), strict=True)], dtype=bool)
     if bad.any():
         at = int(np.flatnonzero(bad)[0])
-        return at, f"gives {got[at]!r} instead of {expected[at]!r}"
+        return at, f"gives {got.tolist()[at]!r} instead of {expected.tolist()[at]!r}"
     if probabilities is None or scored.probabilities is None:
         same = probabilities is None and scored.probabilities is None
         return None if same or not len(got) else (0, "differs in whether there are probabilities")
@@ -111,5 +159,5 @@ def first_difference(
     off = np.abs(scored.probabilities - probabilities).max(axis=1)
     if (off > tolerance).any():
         at = int(np.flatnonzero(off > tolerance)[0])
-        return at, f"has a probability that is off by {off[at]:.3g} (at most {tolerance:g} is)"
+        return at, f"has a probability that is off by {off[at]:.3g} (at most {tolerance:g} is allowed)"
     return None

@@ -12,6 +12,8 @@ from errors import InvalidPackage
 from registry.signature import Output
 
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "1": True, "false": False, "False": False, "FALSE": False}
+# scikit-learn's bound for the logarithm; its `log_loss` itself does not take sums that single precision has rounded.
+_LEAST = np.finfo(np.float64).eps
 _BOOLEANS |= {"0": False}
 
 
@@ -54,7 +56,8 @@ def _classification(
         precision, recall, f1, _ = metrics.precision_recall_fscore_support(truth, guess, zero_division=0, **options)
         found |= {f"precision{suffix}": precision, f"recall{suffix}": recall, f"f1{suffix}": f1}
     if probabilities is not None:
-        found["log_loss"] = metrics.log_loss(truth, probabilities, labels=np.arange(len(output.classes)))
+        likelihood = probabilities[np.arange(len(truth)), truth]
+        found["log_loss"] = float(-np.log(np.clip(likelihood, _LEAST, 1)).mean())
         if len(output.classes) == 2:
             found["brier"] = float(np.mean((probabilities[:, 1] - truth) ** 2))
             if len(set(truth.tolist())) == 2:

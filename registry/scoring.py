@@ -14,8 +14,8 @@ from records.row_error import RowError
 from registry.model_input import to_model_input
 from registry.parsed import Parsed, Rows
 from registry.row_text import shortened
-from registry.runtime import Runtime, Scores
-from registry.signature import Signature
+from registry.scores import Runtime, Scores
+from registry.signature import Output, Signature
 
 #: A chunk costs at most this many calls of its model, and no new call begins after this many seconds.
 MAX_CALLS = 4_096
@@ -62,7 +62,7 @@ def score(
     model_input = to_model_input(parsed.features, signature)
     search = _Bisection(runtime, model_input, signature, max_calls, time.monotonic() + max_seconds, fatal)
     search.run(len(parsed.rows))
-    positions, prediction, probabilities = search.joined(runtime)
+    positions, prediction, probabilities = search.joined()
     finite = _finite(prediction, probabilities)
     for position in positions[~finite].tolist():
         search.faults[position] = "the model's answer is not finite (NaN or infinite); check the inputs of this row"
@@ -113,15 +113,10 @@ class _Bisection:
                 middle = (piece.start + piece.stop) // 2
                 ranges += [range(middle, piece.stop), range(piece.start, middle)]
 
-    def joined(
-        self, runtime: Runtime
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any], npt.NDArray[np.float64] | None]:
+    def joined(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any], npt.NDArray[np.float64] | None]:
         """Positions, predictions and probabilities of the rows that scored, in their order."""
         if not self.scored:
-            classes = runtime.classes
-            width = 0 if classes is None else len(classes)
-            nothing = np.empty((0, width)) if runtime.has_probability else None
-            return np.empty(0, np.int64), np.empty(0, float if classes is None else classes.dtype), nothing
+            return np.empty(0, np.int64), *_nothing(self.signature.output)
         positions = np.concatenate([np.arange(piece.start, piece.stop) for piece, _ in self.scored])
         prediction = np.concatenate([scores.prediction for _, scores in self.scored])
         probabilities = [scores.probabilities for _, scores in self.scored if scores.probabilities is not None]
@@ -131,8 +126,10 @@ class _Bisection:
         self.calls += 1
         inputs = self.model_input
         rows = (inputs if isinstance(inputs, np.ndarray) else inputs.iloc)[piece.start : piece.stop]
-        class_from = self.signature.output.class_from if self.signature.output else "predict"
-        scores = self.runtime.predict(rows, class_from=class_from)
+        output = self.signature.output
+        scores = self.runtime.predict(rows, class_from=output.class_from if output else "predict")
+        if output is not None and not output.has_probability:
+            scores = Scores(scores.prediction, None)  # what comes with the label is a decision, no probability
         answers = [scores.prediction] if scores.probabilities is None else [scores.prediction, scores.probabilities]
         if scores.prediction.ndim != 1 or any(len(answer) != len(piece) for answer in answers):
             shapes = " and ".join(str(answer.shape) for answer in answers)
@@ -149,6 +146,14 @@ class _Bisection:
                 "from them; retry the failed rows as a job of their own"
             )
         return None
+
+
+def _nothing(output: Output | None) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64] | None]:
+    """Prediction and probabilities of no row at all."""
+    if output is None or output.classes is None:
+        return np.empty(0, np.float64), None
+    probabilities = np.empty((0, len(output.classes))) if output.has_probability else None
+    return np.array(output.classes)[:0], probabilities
 
 
 def _finite(prediction: npt.NDArray[Any], probabilities: npt.NDArray[np.float64] | None) -> npt.NDArray[np.bool_]:

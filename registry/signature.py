@@ -86,7 +86,7 @@ class Signature(BaseModel):
         missing = self._missing(names)
         if not missing:
             return
-        problems = [self.problem(name, names, f"#/columns/{_escape(name)}") for name in missing]
+        problems = [self.problem(name, names, pointer_to(name)) for name in missing]
         wrong = _probable_delimiter(names)
         if wrong:
             detail = (
@@ -120,6 +120,11 @@ class Signature(BaseModel):
     def _missing(self, names: Collection[str]) -> list[str]:
         present = set(names)
         return [name for name in self.names if name not in present]
+
+
+def pointer_to(column: str) -> str:
+    """Where a Problem about a column points."""
+    return f"#/columns/{_escape(column)}"
 
 
 def _summary(missing: list[str], where: str) -> str:

@@ -1,17 +1,20 @@
-"""The artefact store: files by the SHA-256 of their content, in a local folder or wherever fsspec reaches.
+"""The artefact store: files by the SHA-256 of their content, in a local folder or in an object store that fsspec knows.
 
 A file is never changed once it has its name, so the same content put twice, or by two processes at once, is one file.
-No ML library is imported here.
+A host fetches and verifies an artefact once, however many of its processes ask for it at the same time. No ML library
+is imported here.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import unquote, urlsplit
@@ -19,18 +22,24 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from errors import ArtefactRefused, InvalidInput, NotFound, TooLarge
+from errors import ArtefactRefused, InvalidInput, NotFound, ScorehouseError, TooLarge, Unavailable
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _BLOCK = 1024 * 1024
+# s3fs retries by itself; with the retries of botocore below it, a worker would be silent for longer than a heartbeat may.
+_OPTIONS = {"s3": {"config_kwargs": {"connect_timeout": 3, "read_timeout": 30, "retries": {"total_max_attempts": 1}}}}
 
 
 class ArtefactStore:
-    """Artefacts under `url`: `file:///…`, a path, `s3://bucket/prefix` or any other that fsspec knows."""
+    """Artefacts under `url`: a path, `file:///…`, `s3://bucket/prefix`, or another object store that fsspec knows.
+
+    The bucket must be there. Every method raises `Unavailable` when an object store cannot be reached or refuses.
+    """
 
     def __init__(self, url: str) -> None:
         # Path.as_uri() writes a space as %20, which fsspec would take for the folder's name.
-        self._files, root = fsspec.core.url_to_fs(unquote(urlsplit(url).path) if url.startswith("file:") else url)
+        place = unquote(urlsplit(url).path) if url.startswith("file:") else url
+        self._files, root = fsspec.core.url_to_fs(place, **_OPTIONS.get(urlsplit(url).scheme, {}))
         self._root = str(root).rstrip("/")
         self._local = isinstance(self._files, LocalFileSystem)
 
@@ -43,18 +52,21 @@ class ArtefactStore:
             TooLarge: the stream has more than `max_bytes`. Nothing is kept, neither then nor when `blocks` raises.
         """
         incoming = f"{self._root}/incoming/{uuid.uuid4().hex}"
-        self._files.makedirs(f"{self._root}/incoming", exist_ok=True)
-        try:
-            digest, size = self._write(incoming, blocks, max_bytes)
-            self._publish(incoming, self._place(digest))
-        except BaseException:
-            if self._files.exists(incoming):
-                self._files.rm_file(incoming)
-            raise
+        with self._reached():
+            self._make_folder(f"{self._root}/incoming")
+            try:
+                digest, size = self._write(incoming, blocks, max_bytes)
+                self._publish(incoming, self._place(digest))
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    self._files.rm_file(incoming)
+                raise
         return digest, size
 
     def exists(self, digest: str) -> bool:
-        return bool(self._files.exists(self._place(digest)))
+        place = self._place(digest)
+        with self._reached():
+            return bool(self._files.exists(place))
 
     def open(self, digest: str) -> IO[bytes]:
         """The artefact's bytes, not verified; the caller closes the file.
@@ -62,27 +74,33 @@ class ArtefactStore:
         Raises:
             NotFound: the store has no such artefact.
         """
-        try:
-            return cast("IO[bytes]", self._files.open(self._place(digest), "rb"))
-        except FileNotFoundError as exc:
-            raise self._absent(digest) from exc
+        place = self._place(digest)
+        with self._reached():
+            try:
+                return cast("IO[bytes]", self._files.open(place, "rb"))
+            except FileNotFoundError as exc:
+                raise self._absent(digest) from exc
 
     def fetch(self, digest: str, cache_dir: Path) -> Path:
-        """A local file with the artefact, its hash verified; that of a local store is the stored file itself.
+        """A local file with the artefact; that of a local store is the stored file itself.
+
+        The first process of a host that asks downloads and verifies it, the others wait for that. Afterwards the file
+        is verified again when it is not the one that was: a cached file that was damaged is then downloaded anew.
 
         Raises:
             NotFound: the store has no such artefact.
             ArtefactRefused: its content does not have this digest.
         """
-        if self._local:
-            path = Path(self._place(digest))
+        place = self._place(digest)
+        path = Path(place) if self._local else cache_dir / _hexadecimal(digest)
+        with _only_one(cache_dir / f"{_hexadecimal(digest)}.verified") as verified:
             if not path.exists():
-                raise self._absent(digest)
-            _verify(path, digest)
-            return path
-        path = cache_dir / _hexadecimal(digest)
-        if not path.exists() or _digest_of(path) != digest:
-            self._download(digest, path)
+                self._bring(digest, path)
+            elif verified.read_text() != _identity(path) and _digest_of(path) != digest:
+                if self._local:
+                    raise _damaged(digest, _digest_of(path))
+                self._bring(digest, path)
+            verified.write_text(_identity(path))
         return path
 
     def _write(self, place: str, blocks: Iterable[bytes], max_bytes: int) -> tuple[str, int]:
@@ -104,23 +122,46 @@ class ArtefactStore:
 
     def _publish(self, incoming: str, place: str) -> None:
         parent = place.rpartition("/")[0]
-        self._files.makedirs(parent, exist_ok=True)
+        self._make_folder(parent)
         if not self._local:
             self._files.mv(incoming, place)
             return
         Path(incoming).replace(place)
         _sync_folder(parent)
 
-    def _download(self, digest: str, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def _make_folder(self, folder: str) -> None:
+        if self._local:  # an object store has none, and s3fs would make the bucket of a misspelt URL
+            self._files.makedirs(folder, exist_ok=True)
+
+    def _bring(self, digest: str, path: Path) -> None:
+        """Download to `path` what proves to have the digest."""
+        if self._local:
+            raise self._absent(digest)
         incoming = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
         try:
-            with self.open(digest) as source, incoming.open("wb") as target:
+            with self._reached(), self.open(digest) as source, incoming.open("wb") as target:
                 shutil.copyfileobj(source, target, _BLOCK)
-            _verify(incoming, digest)
+            found = _digest_of(incoming)
+            if found != digest:
+                raise _damaged(digest, found)
             incoming.replace(path)
         finally:
             incoming.unlink(missing_ok=True)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """What goes wrong in an object store as `Unavailable`; each of them has errors of its own."""
+        try:
+            yield
+        except ScorehouseError:
+            raise
+        except Exception as exc:
+            if self._local:
+                raise
+            raise Unavailable(
+                f"the artefact store {self._files.unstrip_protocol(self._root)} did not do what was asked "
+                f"({type(exc).__name__}: {exc}); check SCOREHOUSE_ARTEFACT_URL, the bucket, and the credentials"
+            ) from exc
 
     def _place(self, digest: str) -> str:
         name = _hexadecimal(digest)
@@ -137,13 +178,26 @@ def _hexadecimal(digest: str) -> str:
     return match[1]
 
 
-def _verify(path: Path, digest: str) -> None:
-    found = _digest_of(path)
-    if found != digest:
-        raise ArtefactRefused(
-            f"the artefact {digest} has the content of {found}: it was changed or damaged; "
-            "restore it from a backup, or register the model again"
-        )
+@contextmanager
+def _only_one(stamp: Path) -> Iterator[Path]:
+    """Hold the lock of a stamp file, so that one process of this host is at it; the file is there, at first empty."""
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    with stamp.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed, or its process dies
+        yield stamp
+
+
+def _identity(path: Path) -> str:
+    """Another one after every write to the file, and for every other file."""
+    found = path.stat()
+    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def _damaged(digest: str, found: str) -> ArtefactRefused:
+    return ArtefactRefused(
+        f"the artefact {digest} has the content of {found}: it was changed or damaged; "
+        "restore it from a backup, or register the model again"
+    )
 
 
 def _digest_of(path: Path) -> str:

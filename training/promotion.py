@@ -6,9 +6,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from db import models
+from db import deployments
 
 
 def promote(connection: Connection, tenant: str, model: str, version: str, *, why: str) -> UUID:
     """Deploy a challenger as a person would; returns the id of the deployment."""
-    return models.deploy(connection, tenant, model, version, by="training", why=why)
+    return deployments.deploy(connection, tenant, model, version, by="training", why=why)

@@ -79,7 +79,7 @@ def _challenge(house: House, run: Any, champion: Version, policy: Policy, lease:
     with transaction(house.engine) as connection:
         versions = models.versions(connection, run.model_id)
     parent = next(row for row in versions if row.id == champion.id)
-    lineage = parent.lineage or {}
+    lineage = parent.declared
     stored = stored_rows(
         house.engine,
         run.model_id,

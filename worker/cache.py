@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +13,11 @@ from sqlalchemy import Engine
 
 import logs
 from db import models, profiles
+from db.deployment_steps import Wanted
 from db.engine import transaction
 from db.models import Version
 from db.profiles import Reference
-from errors import ArtefactRefused, NotFound
+from errors import ArtefactRefused, NotFound, Unavailable
 from monitoring.schema import ProfileSchema
 from registry import runtime
 from registry.golden import Golden, check_golden
@@ -23,6 +26,9 @@ from registry.signature import Signature
 from registry.store import ArtefactStore
 
 _log = logs.get(__name__)
+
+# How long a version is left alone after its artefact could not be fetched.
+_AGAIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -35,53 +41,119 @@ class Loaded:
     schema: ProfileSchema | None
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a version is not scored here, and until when (monotonic seconds): for ever, or until the store is tried again."""
+
+    digest: str
+    reason: str
+    until: float = math.inf
+
+    @property
+    def holds(self) -> bool:
+        return time.monotonic() < self.until
+
+
 class Cache:
-    """At most `size` versions; the one that was used longest ago makes room."""
+    """At most `size` versions, and those that are being deployed; the one that was used longest ago makes room.
+
+    A version that is loaded is there for scoring while another one is being loaded.
+    """
 
     def __init__(self, engine: Engine, store: ArtefactStore, folder: Path, size: int) -> None:
         self._engine = engine
         self._store = store
         self._folder = folder
         self._size = size
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of what is held; never while a model is read
+        self._loading = threading.Lock()  # one at a time
         self._loaded: OrderedDict[int, Loaded] = OrderedDict()
-        self._refused: dict[int, tuple[str, str]] = {}
+        self._refused: dict[int, Refusal] = {}
+        self._rank: dict[int, int] = {}  # of what is wanted: 0 the most
+        self._room = size
 
     def get(self, version_id: int) -> Loaded:
         """The version, loaded now if it is not held.
 
         Raises:
-            ArtefactRefused: its bytes or its golden rows are not what the registry vouches for; from now on the
-                version is in `refused_ids`.
+            ArtefactRefused: its bytes or its golden rows are not what the registry vouches for, or the artefact store
+                cannot be reached; from now on, in the latter case for a while, the version is in `refused_ids`.
         """
-        with self._lock:
-            if version_id in self._loaded:
-                self._loaded.move_to_end(version_id)
-                return self._loaded[version_id]
-            if version_id in self._refused:
-                raise ArtefactRefused(self._refused[version_id][1])
+        held = self._held(version_id)
+        if held is not None:
+            return held
+        with self._loading:
+            held = self._held(version_id)  # another thread may have been faster
+            if held is not None:
+                return held
             with transaction(self._engine) as connection:
                 version = models.by_id(connection, version_id)
                 reference = profiles.reference(connection, version_id)
             try:
                 loaded = self._load(version, reference)
-            except ArtefactRefused as exc:
-                self._refused[version_id] = (version.digest, str(exc))
+            except (ArtefactRefused, Unavailable) as exc:
+                until = time.monotonic() + _AGAIN_SECONDS if isinstance(exc, Unavailable) else math.inf
+                with self._lock:
+                    self._refused[version_id] = Refusal(version.digest, str(exc), until)
                 _log.error("version_refused", model=version.model, version=version.version, reason=str(exc))
-                raise
-            self._loaded[version_id] = loaded
-            while len(self._loaded) > self._size:
-                self._loaded.popitem(last=False)
+                raise ArtefactRefused(str(exc)) from exc
+            with self._lock:
+                self._refused.pop(version_id, None)
+                self._loaded[version_id] = loaded
+                self._make_room()
             return loaded
 
-    def warm(self, versions: list[Version]) -> None:
-        """Load production versions ahead of their first chunk, as many as there is room for."""
-        for version in versions[: self._size]:
-            if version.id not in self._loaded and version.id not in self._refused:
-                try:
-                    self.get(version.id)
-                except ArtefactRefused:
-                    continue  # logged and reported by the heartbeat
+    def warm(self, wanted: Wanted) -> None:
+        """Load what is wanted ahead of its first chunk: production, as much as there is room for, and what is being
+        deployed. What a rollback would bring back is loaded where that costs no other version its place.
+        """
+        production, deploying = wanted.production[: self._size], list(wanted.deploying.values())
+        with self._lock:
+            ranked = [*wanted.previous, *deploying, *production]  # the most important last, for one may be twice here
+            ranks = [*(2 for _ in wanted.previous), *(1 for _ in deploying), *(0 for _ in production)]
+            self._rank = {version.id: rank for version, rank in zip(ranked, ranks, strict=True)}
+            self._room = self._size + len({version.id for version in deploying})
+            self._make_room()
+        for version in [*production, *deploying, *wanted.previous]:
+            if self.holds(version.id) or self.refusal(version.id) is not None:
+                continue
+            if self._rank[version.id] == 2 and len(self._loaded) >= self._room:
+                continue
+            try:
+                self.get(version.id)
+            except ArtefactRefused:
+                return  # logged, and reported by the heartbeat, which must not be late; the others have their turn
+
+    def reconsider(self, version_id: int) -> None:
+        """Forget that a version was refused: its artefact may have been mended."""
+        with self._lock:
+            self._refused.pop(version_id, None)
+
+    def holds(self, version_id: int) -> bool:
+        with self._lock:
+            return version_id in self._loaded
+
+    def refusal(self, version_id: int) -> str | None:
+        """Why a version is refused; None: it is not, so far."""
+        with self._lock:
+            found = self._refused.get(version_id)
+            return found.reason if found is not None and found.holds else None
+
+    def _held(self, version_id: int) -> Loaded | None:
+        with self._lock:
+            if version_id in self._loaded:
+                self._loaded.move_to_end(version_id)
+                return self._loaded[version_id]
+            refusal = self._refused.get(version_id)
+            if refusal is not None and refusal.holds:
+                raise ArtefactRefused(refusal.reason)
+            return None
+
+    def _make_room(self) -> None:
+        """Drop what nobody wants before what a rollback wants, and that before production; never the last one used."""
+        while len(self._loaded) > self._room:
+            candidates = list(self._loaded)[:-1]
+            del self._loaded[max(candidates, key=lambda version_id: self._rank.get(version_id, 3))]
 
     @property
     def digests(self) -> list[str]:
@@ -89,20 +161,26 @@ class Cache:
 
     @property
     def refused_ids(self) -> list[int]:
-        return list(self._refused)
+        return [version_id for version_id, refusal in list(self._refused.items()) if refusal.holds]
 
     @property
     def refused(self) -> dict[str, str]:
         """Reasons by digest."""
-        return dict(self._refused.values())
+        return {refusal.digest: refusal.reason for refusal in list(self._refused.values())}
 
     def _load(self, version: Version, reference: Reference | None) -> Loaded:
         signature = Signature.model_validate(version.signature)
         try:
             path = self._store.fetch(version.digest, self._folder)
-            loaded = runtime.load(path, format=version.format, digest=version.digest)  # type: ignore[arg-type]  # checked when registered
+            loaded = runtime.load(
+                path,
+                format=version.format,  # type: ignore[arg-type]  # checked when registered
+                digest=version.digest,
+                mismatch_allowed=version.mismatch_allowed,
+            )
         except (OSError, NotFound) as exc:
             raise ArtefactRefused(f"the artefact of {version.model}@{version.version} cannot be read: {exc}") from exc
-        check_golden(loaded, signature, [Golden.model_validate(row) for row in version.golden or []])
+        golden = [Golden.model_validate(row) for row in version.golden or []]
+        check_golden(loaded, signature, golden, (version.lineage or {}).get("examined_with"))
         schema = None if reference is None else ProfileSchema.model_validate(reference.schema)
         return Loaded(version, signature, loaded, schema)

@@ -16,7 +16,8 @@ import logs
 from db import chunks, models, profiles
 from db.chunks import Claim
 from db.engine import create_engine, transaction
-from errors import ArtefactRefused, Fenced, InvalidPackage, Unavailable
+from deployment import advance
+from errors import ArtefactRefused, Fenced, ScorehouseError, Unavailable
 from monitoring import alerting
 from monitoring.audit import run_one
 from registry.store import ArtefactStore
@@ -78,7 +79,7 @@ class Child:
                 if finishing is not None:
                     finishing.result()
                 finishing = self._finisher.submit(self._finish, scored)
-                names += [claim.name for claim in claims]
+                names += [outcome.claim.name for each in scored for outcome in each.outcomes]
             else:
                 self._pass_on(lane)
         finally:
@@ -95,10 +96,18 @@ class Child:
         name = f"{version.model}@{version.version}"
         try:
             examined = registration.examine_version(version, self.store, Path(self.settings.data_dir) / "cache")
-        except (InvalidPackage, ArtefactRefused) as exc:
+        except Unavailable as exc:
             with transaction(self.engine) as connection:
-                models.fail_registration(connection, version.id, registration.reason(exc))
-            _log.warning("registration_failed", model=version.model, version=version.version, reason=str(exc))
+                models.postpone_registration(connection, version.id)
+            _log.warning("registration_postponed", model=version.model, version=version.version, reason=str(exc))
+            return f"{name}: postponed"
+        except Exception as exc:  # a model may raise anything
+            reason = registration.reason(exc)
+            with transaction(self.engine) as connection:
+                models.fail_registration(connection, version.id, reason)
+            foreseen = isinstance(exc, ScorehouseError)
+            about = {"model": version.model, "version": version.version, "reason": reason}
+            _log.warning("registration_failed", **about, exc_info=not foreseen)
             return f"{name}: failed"
         with transaction(self.engine) as connection:
             models.complete_registration(
@@ -124,6 +133,16 @@ class Child:
             done.append(found)
         alerting.deliver(self.engine, self.settings)
         return "; ".join(done) or "no audit is due"
+
+    def deploy(self) -> str:
+        """Take a deployment further, if one is under way, for as long as a permit is good for."""
+        worker = advance.Worker(self.engine, self.settings, self.owner, self.cache.get, _want)
+        # One piece of a replay takes a fraction of what a chunk may: a version that never answers ends here.
+        _kill_me_after(self.settings.drain_seconds + self.settings.chunk_time_limit)
+        try:
+            return advance.run_one(worker) or "nothing is being deployed"
+        finally:
+            _kill_me_after(0)
 
     def _claim(self, lane: str, *, suspects: bool) -> list[Claim]:
         count = self.settings.singles_per_claim if lane == "interactive" and not suspects else 1
@@ -207,9 +226,13 @@ class Child:
 
     def _pass_on(self, lane: str) -> None:
         """The time is over and there may be more work: hand a permit to whoever is next, for fairness between queues."""
-        from permits import publisher  # noqa: PLC0415 - Celery's publishing side, only where it is needed
+        _want(lane)
 
-        publisher().want(lane)
+
+def _want(kind: str) -> None:
+    from permits import publisher  # noqa: PLC0415 - Celery's publishing side, only where it is needed
+
+    publisher().want(kind)
 
 
 def _told(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""The heartbeat of a worker child: says that it lives and what it holds, keeps production warm, notices deafness."""
+"""The heartbeat of a worker child: says that it lives and what it holds, keeps warm what is wanted, notices deafness."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from importlib.metadata import version as release_of
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from uuid import UUID
 
 from sqlalchemy import Engine
 
 import logs
-from db import chunks, models, workers
+from db import chunks, deployment_steps, deployments, workers
+from db.deployment_steps import Wanted
 from db.engine import transaction
 from errors import ScorehouseError
 from permits import celery_app
@@ -22,6 +24,10 @@ from worker.cache import Cache
 _log = logs.get(__name__)
 
 _SECONDS = 2.0
+# Somebody watches a deployment: it is not to wait for the next beat.
+_LOOK_SECONDS = 0.5
+# A model that loads within this long is told of by the same beat; a larger one must not stop the heart.
+_LOAD_SECONDS = 1.0
 # Deafness is a matter of half a minute; looking for it is not worth a query at every beat.
 _BEATS_PER_HEARING_TEST = 5
 
@@ -46,8 +52,11 @@ class Heartbeat:
         self._worker = host.owner(os.getppid(), 0.0)
         self._lanes = lanes
         self._on_beat = on_beat
-        self._release = release_of("scorehouse")
+        self._release = settings.release
         self._claimed = False
+        self._deployments: set[UUID] = set()
+        self._warmer = ThreadPoolExecutor(1, "warm-up")
+        self._warming: Future[None] | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -80,12 +89,36 @@ class Heartbeat:
                 _log.warning("heartbeat_missed", reason=str(exc))
             except Exception:
                 _log.exception("heartbeat_failed")
-            self._stopped.wait(_SECONDS)
+            self._rest()
+
+    def _rest(self) -> None:
+        """Until the next beat, or until a deployment begins, or a version that was still being loaded is there."""
+        loading = self._warming is not None and not self._warming.done()
+        rested = 0.0
+        while rested < _SECONDS and not self._stopped.wait(_LOOK_SECONDS):
+            rested += _LOOK_SECONDS
+            if loading and self._warming is not None and self._warming.done():
+                return
+            try:
+                with transaction(self._engine) as connection:
+                    if deployment_steps.under_way(connection) - self._deployments:
+                        return
+            except ScorehouseError:
+                continue  # the next beat tells of it
 
     def _beat(self) -> None:
         with transaction(self._engine) as connection:
-            production = models.in_production(connection)
-        self._cache.warm(production)
+            wanted = deployment_steps.wanted(connection)
+        if wanted.deploying.keys() - self._deployments:
+            self._tell(wanted)  # that it is being loaded: one that kills this process is to be found out
+        self._warm(wanted)
+        self._tell(wanted)
+        with transaction(self._engine) as connection:
+            dead = [name for name in workers.owners_on(connection, host.place()) if host.is_dead(name)]
+            for name, deployment_id in workers.leave(connection, dead):
+                deployments.give_up(connection, deployment_id, f"worker {name} ended while it loaded it", self._owner)
+
+    def _tell(self, wanted: Wanted) -> None:
         claimed, self._claimed = self._claimed, False
         with transaction(self._engine) as connection:
             workers.beat(
@@ -95,11 +128,28 @@ class Heartbeat:
                 lanes=self._lanes,
                 versions=self._cache.digests,
                 refused=self._cache.refused,
+                deployments={str(each): self._answer(version.id) for each, version in wanted.deploying.items()},
                 release=self._release,
                 claimed=claimed,
             )
-            dead = [name for name in workers.owners_on(connection, host.place()) if host.is_dead(name)]
-            workers.leave(connection, dead)
+
+    def _warm(self, wanted: Wanted) -> None:
+        for deployment_id, version in wanted.deploying.items():
+            if deployment_id not in self._deployments:
+                self._cache.reconsider(version.id)
+        self._deployments = set(wanted.deploying)
+        if self._warming is None or self._warming.done():
+            self._warming = self._warmer.submit(self._cache.warm, wanted)
+        done, _ = wait([self._warming], timeout=_LOAD_SECONDS)
+        for future in done:
+            future.result()
+
+    def _answer(self, version_id: int) -> dict[str, str]:
+        """What this child says to a deployment of the version."""
+        refusal = self._cache.refusal(version_id)
+        if refusal is not None:
+            return {"state": "refused", "reason": refusal}
+        return {"state": "warm" if self._cache.holds(version_id) else "loading"}
 
     def _hearing_test(self) -> None:
         """End the whole worker when work waits, the broker answers, and no child was given a permit for too long."""

@@ -11,6 +11,8 @@ from db.profiles import Reference
 from errors import InvalidInput, InvalidPackage, NotFound, ScorehouseError
 from monitoring.reference import reference_of
 from registry.examine import examine
+from registry.row_text import storable
+from registry.signature_file import EditedSignature
 from registry.store import ArtefactStore
 
 _CODE_FORMATS = {"joblib"}
@@ -18,7 +20,7 @@ _CODE_FORMATS = {"joblib"}
 
 @dataclass(frozen=True)
 class Examined:
-    """What is stored with the version, as JSON values."""
+    """What is stored with the version, as JSON values; `lineage` is what was found, beside what was declared."""
 
     signature: dict[str, Any]
     golden: list[dict[str, Any]]
@@ -49,18 +51,28 @@ def examine_version(version: Version, store: ArtefactStore, cache: Path) -> Exam
         reference=reference,
         key=version.key_column,
         target=version.target_column,
+        edited=None if version.edited_signature is None else EditedSignature.model_validate(version.edited_signature),
+        mismatch_allowed=version.mismatch_allowed,
     )
     assert package.sample is not None, "it was examined just now"
     return Examined(
         signature=package.signature.model_dump(mode="json"),
         golden=[row.model_dump(mode="json") for row in package.golden],
         metrics=dict(package.metrics),
-        lineage={"reference_digest": version.reference_digest, "examined_with": package.fitted_with},
+        lineage={
+            "reference_digest": version.reference_digest,
+            "fitted_with": package.fitted_with,
+            "examined_with": package.examined_with,
+        },
         reference=reference_of(package.signature, package.sample),
     )
 
 
-def reason(error: ScorehouseError) -> str:
+def reason(error: Exception) -> str:
     """The error with every place it names, for the version's `error`."""
+    if not isinstance(error, ScorehouseError):
+        return storable(
+            f"the model could not be examined ({type(error).__name__}: {error}); the worker's log says more"
+        )
     problems = error.problems if isinstance(error, InvalidInput) else []
-    return "\n".join([str(error), *(f"{problem.pointer}: {problem.detail}" for problem in problems)])
+    return storable("\n".join([str(error), *(f"{problem.pointer}: {problem.detail}" for problem in problems)]))

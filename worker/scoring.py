@@ -26,7 +26,7 @@ from records.key_filter import key_filter
 from records.payload import unpack
 from records.row_error import RowError
 from registry.parse import Parsed, parse_csv, parse_ndjson
-from registry.runtime import Scores
+from registry.scores import Scores
 from registry.scoring import Scored
 from registry.scoring import score as score_rows
 from registry.signature import Output

@@ -6,7 +6,18 @@ from celery import Celery
 from sqlalchemy import Engine
 
 import logs
-from db import audits, chunks, jobs, models, periodic, predictions, retention, trainings, workers
+from db import (
+    audits,
+    chunks,
+    deployment_steps,
+    jobs,
+    models,
+    periodic,
+    predictions,
+    retention,
+    trainings,
+    workers,
+)
 from db.engine import transaction
 from monitoring import alerting, rollup
 from monitoring.exporter import ROLL_UP
@@ -29,6 +40,7 @@ def kick(engine: Engine, app: Celery) -> str:
         counts["register"] = models.registrations_due(connection)
         counts["audit"] = audits.due(connection)
         counts["train"] = trainings.due(connection)
+        counts["deployment"] = deployment_steps.due(connection)
         children = {
             lane: sum(lane in row.lanes for row in workers.live(connection)) for lane in ("interactive", "bulk")
         }

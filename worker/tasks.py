@@ -21,6 +21,11 @@ def register() -> str:
     return child.current().register()
 
 
+@app.task(name="deployment.run")
+def deploy() -> str:
+    return child.current().deploy()
+
+
 @app.task(name="audit.run")
 def run_audits() -> str:
     return child.current().audit()

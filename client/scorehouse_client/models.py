@@ -38,26 +38,31 @@ class ModelCalls:
         target: str | None = None,
         runtime: Runtime = "auto",
         trust: bool = False,
+        allow_version_mismatch: bool = False,
         lineage: Mapping[str, Any] | None = None,
         candidate: bool = False,
+        signature: str | None = None,
         timeout: float = 600.0,
         progress: BytesProgress | None = None,
     ) -> ModelVersion:
         """Upload an artefact (.joblib, .pkl, .skops or .onnx) with its reference CSV and wait until it is registered.
 
-        `trust` is needed for joblib and pickle, which run code when they are loaded. Registering the same content
-        again is harmless; another content under the same version answers 409. `timeout` (s) bounds the wait after the
-        upload. `lineage` is kept with the version and says where it comes from; `candidate` makes it the model's candidate.
+        `trust` is needed for joblib and pickle, which run code when they are loaded; `allow_version_mismatch` for a
+        model that was fitted with another scikit-learn than the workers have. `lineage` may hold `training_data`
+        (sha256:…), `training_rows`, `code_revision`, `parent` and members of your own. `candidate` makes the version
+        the model's candidate. `signature` is YAML or JSON text: columns to take instead of those inferred from the
+        reference. Registering the same content again is harmless; another content under the same version answers 409.
+        `timeout` (s) bounds the wait after the upload.
 
         Raises:
             RegistrationFailed: the API took the files and then refused them.
             ScorehouseApiError, ConnectionFailed, SourceFailed
         """
-        optional = {"key": key, "target": target}
+        told = None if lineage is None else json.dumps(dict(lineage), allow_nan=False)
+        optional = {"key": key, "target": target, "lineage": told, "signature": signature}
         fields = {"version": version, **{name: value for name, value in optional.items() if value is not None}}
-        fields |= {"runtime": runtime, "trust": "true" if trust else "false"}
-        fields |= {"lineage": json.dumps(lineage, allow_nan=False)} if lineage else {}
-        fields |= {"candidate": "true"} if candidate else {}
+        flags = {"trust": trust, "allow_version_mismatch": allow_version_mismatch, "candidate": candidate}
+        fields |= {"runtime": runtime, **{name: str(value).lower() for name, value in flags.items()}}
         body = MultipartBody(fields, {"reference": Path(reference), "artefact": Path(artefact)})
         headers = {"Content-Type": body.content_type}
         request = Request("POST", _path(model, "versions"), {}, headers, body=body, progress=progress)
@@ -79,25 +84,35 @@ class ModelCalls:
         request = Request("GET", _path(model, "versions", version))
         return ModelVersion.from_json(self._transport.json(request), model)
 
+    def version_metrics(self, model: str, version: str, *, limit: int | None = None) -> list[dict[str, Any]]:
+        """How well a version did at its registration and at each accuracy audit since, newest first."""
+        request = Request("GET", _path(model, "versions", version, "metrics"), {"limit": limit})
+        found: list[dict[str, Any]] = self._transport.json(request)["metrics"]
+        return found
+
     def deploy(  # each is a field of the request or how to wait for it
         self,
         model: str,
         version: str,
         why: str | None = None,
         *,
+        gate: Mapping[str, float] | None = None,
         wait: bool = True,
         timeout: float = 600.0,
         progress: DeploymentProgress | None = None,
     ) -> Deployment:
         """Make `version` the production version; by default wait until it is live, for at most `timeout` seconds.
 
-        `progress` is called with each new state.
+        Args:
+            gate: `replay_rows`, how many of the last rows the version is tried on beside production, and, unless the
+                defaults do, the limits `max_flipped`, `max_psi` and `max_slowdown`.
+            progress: called with each new state, and with what the steps have found since.
 
         Raises:
             DeploymentFailed: it did not pass; what was live before still is.
             ScorehouseApiError, ConnectionFailed
         """
-        started = self._start_deployment(model, "deployments", {"version": version, "why": why})
+        started = self._start_deployment(model, "deployments", {"version": version, "why": why, "gate": gate})
         return self._follow(started, timeout, progress) if wait else started
 
     def rollback(
@@ -120,18 +135,23 @@ class ModelCalls:
     def deployment(self, model: str, deployment_id: str) -> Deployment:
         return Deployment.from_json(self._transport.json(Request("GET", _path(model, "deployments", deployment_id))))
 
-    def _start_deployment(self, model: str, what: str, fields: dict[str, str | None]) -> Deployment:
+    def cancel_deployment(self, model: str, deployment_id: str) -> Deployment:
+        """End a deployment that is under way; what is live stays so."""
+        request = Request("POST", _path(model, "deployments", deployment_id, "cancel"), repeatable=False)
+        return Deployment.from_json(self._transport.json(request))
+
+    def _start_deployment(self, model: str, what: str, fields: Mapping[str, Any]) -> Deployment:
         body = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
         headers = {"Content-Type": "application/json"}
         request = Request("POST", _path(model, what), {}, headers, body=body, repeatable=False)
         return Deployment.from_json(self._transport.json(request))
 
     def _follow(self, started: Deployment, timeout: float, progress: DeploymentProgress | None) -> Deployment:
-        seen: list[str] = []
+        seen: list[tuple[str, Mapping[str, Any]]] = []
 
         def ended(found: Deployment) -> bool:
-            if progress is not None and found.state not in seen[-1:]:
-                seen.append(found.state)
+            if progress is not None and (found.state, found.checks) not in seen[-1:]:
+                seen.append((found.state, found.checks))
                 progress(found)
             return found.finished
 

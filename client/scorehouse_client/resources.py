@@ -97,11 +97,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """An immutable version; `state` is registering, registered or failed, `size` the artefact's bytes."""
+    """An immutable version; `state` is registering, registered or failed, `size` the artefact's bytes.
+
+    `stage` is what became of it: its state until it is registered, then registered, candidate, production, previous or
+    retired.
+    """
 
     model: str
     version: str
     state: str = "registered"
+    stage: str = "registered"
     digest: str = ""
     format: str = ""
     runtime: str = ""
@@ -119,7 +124,7 @@ class ModelVersion:
         return cls(
             model=str(data.get("model") or model),
             version=str(data["version"]),
-            **_present(data, "state", "digest", "format", "runtime", "signature", "metrics", "lineage"),
+            **_present(data, "state", "stage", "digest", "format", "runtime", "signature", "metrics", "lineage"),
             size=data.get("size"),
             created_at=_time(data.get("created_at")),
             created_by=_text(data.get("created_by")),
@@ -162,7 +167,10 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A switch of a model's production version; `state` runs warming, validating, then live or failed."""
+    """A switch of a model's production version; `state` runs warming, validating, then live or failed.
+
+    `checks` tells what each step has found so far: `warm_up`, `validation` and, with a gate, `replay`.
+    """
 
     id: str
     model: str
@@ -170,6 +178,8 @@ class Deployment:
     state: str
     from_version: str | None = None
     to_version: str | None = None
+    slot: str | None = None
+    checks: Mapping[str, Json] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     created_at: datetime | None = None
     finished_at: datetime | None = None
@@ -186,6 +196,8 @@ class Deployment:
             state=str(data["state"]),
             from_version=_text(data.get("from")),
             to_version=_text(data.get("to")),
+            slot=_text(data.get("slot")),
+            checks=data.get("checks") or {},
             reasons=tuple(_text(reason) or "" for reason in data.get("reasons") or ()),
             created_at=_time(data.get("created_at")),
             finished_at=_time(data.get("finished_at")),

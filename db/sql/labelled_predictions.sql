@@ -17,7 +17,7 @@ FROM (
     UNION ALL
     SELECT b.job_id, b.first_row, b.rows, b.record_keys, b.predictions, b.probability, b.probabilities, b.scored_at
     FROM prediction_block AS b
-    JOIN job ON job.id = b.job_id AND job.as_of IS NULL AND job.state <> 'receiving'
+    JOIN job ON job.id = b.job_id AND job.as_of IS NULL AND job.state <> 'receiving' AND job.endpoint <> 'validation'
     WHERE b.version_id = :version_id
       AND b.scored_at >= CAST(:day AS date) AT TIME ZONE 'UTC'
       AND b.scored_at < (CAST(:day AS date) + 1) AT TIME ZONE 'UTC'

@@ -10,7 +10,7 @@ from house import House, multipart
 from sklearn.linear_model import LinearRegression
 from toys import Toy, customers, to_csv
 
-from scorehouse_client import RegistrationFailed, ScorehouseApiError
+from scorehouse_client import DeploymentFailed, RegistrationFailed, ScorehouseApiError
 
 
 @pytest.fixture
@@ -108,11 +108,24 @@ def test_an_artefact_that_was_changed_is_not_loaded(house: House, prices: Toy, t
     assert house.client.job(job_id).rows.pending == 1
     house.client.cancel(job_id)
 
-    house.client.deploy("damaged", "2.0.0")
+    with pytest.raises(DeploymentFailed) as caught:
+        house.client.deploy("damaged", "2.0.0")
+    assert any(told.endswith(f"refuses: {reason}") for told in caught.value.deployment.reasons)
+    assert house.client.model("damaged").aliases["production"] == "1.0.0"
+    assert house.call("GET", "/health").status == 200
+
+    # As if the file had been damaged when it was in production already.
+    point = "UPDATE model_alias SET version_id = (SELECT id FROM model_version WHERE digest = :digest AND version = '2.0.0')"
+    of_model = " WHERE model_id = (SELECT id FROM model WHERE name = 'damaged')"
+    house.query(point + of_model, digest=f"sha256:{digest}")
     told = house.until(lambda: (answer := house.call("GET", "/health")).status == 503 and answer)
     assert (told.json["status"], told.json["models"]["damaged@2.0.0"]) == ("unavailable", reason)
     assert house.call("GET", "/health/ready").status == 200
-    house.client.rollback("damaged")
+
+    # Restored from a backup, it is deployed without anybody restarting a worker.
+    content[100] ^= 1
+    stored.write_bytes(content)
+    assert house.client.deploy("damaged", "2.0.0").state == "live"
     house.until(lambda: house.call("GET", "/health").status == 200)
 
 

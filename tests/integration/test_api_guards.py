@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.metadata
 import json
 import os
 import re
@@ -18,12 +19,15 @@ import jwt
 import pytest
 from flask.testing import FlaskClient
 from flask_openapi3.openapi import OpenAPI
+from sqlalchemy import Engine
 
 from api.app import create_app
 from api.auth import PUBLIC, required_scope
 from api.docs import openapi
 from api.tokens import AUDIENCE, ISSUER, KEY_ID, SCOPES, create_token
 from cli import command_lines
+from db import workers
+from db.engine import transaction
 from permits import LANES, PERMITS, TRAINING
 from settings import Settings
 
@@ -59,6 +63,7 @@ ROUTES = {
     "GET /v1/models/<model>/trainings": "models:read",
     "GET /v1/models/<model>/trainings/<uuid:id>": "models:read",
     "GET /v1/models/<model>/versions/<version>": "models:read",
+    "GET /v1/models/<model>/versions/<version>/metrics": "models:read",
     "GET /v1/predictions": "jobs:read",
     "POST /predict": "jobs:write",
     "POST /predict/batch": "jobs:write",
@@ -70,6 +75,7 @@ ROUTES = {
     "POST /v1/labels": "labels:write",
     "POST /v1/models/<model>/audits": "audits:read",
     "POST /v1/models/<model>/deployments": "deploy",
+    "POST /v1/models/<model>/deployments/<uuid:id>/cancel": "deploy",
     "POST /v1/models/<model>/rollback": "deploy",
     "POST /v1/models/<model>/trainings": "models:write",
     "POST /v1/models/<model>/versions": "models:write",
@@ -196,6 +202,8 @@ def test_metrics_need_no_token_on_loopback_alone(settings: Settings) -> None:
     answer = app.test_client().get("/metrics")
     assert answer.status_code == 200
     assert b"scorehouse_up 1.0" in answer.data
+    # A proxy on the same machine brings requests from anywhere.
+    assert_problem(app.test_client().get("/metrics", headers={"X-Forwarded-For": "203.0.113.7"}), 401)
     app.extensions["scorehouse"].close()
 
 
@@ -354,6 +362,32 @@ def test_no_database_is_a_503_that_says_when_to_come_back(settings: Settings) ->
     health = http.get("/health")
     assert (health.status_code, health.get_json()["status"]) == (503, "unavailable")
     assert http.get("/health/live").status_code == 200
+
+
+def test_every_answer_names_the_release_and_its_stack(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"stack_name": "green"}))
+    release = f"{importlib.metadata.version('scorehouse')}+green"
+    for path in ("/health/live", "/health", "/v1/jobs", "/no/such/route"):
+        assert app.test_client().get(path).headers["Scorehouse-Release"] == release
+    assert app.test_client().get("/health/live").get_json()["release"] == release
+    app.extensions["scorehouse"].close()
+
+
+def test_health_tells_the_workers_of_its_own_stack_from_others(settings: Settings, engine: Engine) -> None:
+    app = create_app(settings.model_copy(update={"stack_name": "green"}))
+    release = importlib.metadata.version("scorehouse")
+    workers_of = {"blue": ["interactive", "bulk"], "green": ["bulk"]}
+    with transaction(engine) as connection:
+        for stack, lanes in workers_of.items():
+            beats = {"versions": [], "refused": {}, "claimed": False}
+            workers.beat(connection, owner=stack, worker=stack, lanes=lanes, release=f"{release}+{stack}", **beats)
+    everything = app.test_client().get("/health").get_json()
+    own = app.test_client().get("/health?release=self").get_json()
+    assert (everything["workers"], everything["lanes"]) == (2, {"interactive": 1, "bulk": 2})
+    assert (own["workers"], own["lanes"]) == (1, {"interactive": 0, "bulk": 1})
+    assert own["releases"] == everything["releases"] == {f"{release}+blue": 1, f"{release}+green": 1}
+    assert_problem(app.test_client().get("/health?release=other"), 422)
+    app.extensions["scorehouse"].close()
 
 
 def test_every_setting_is_documented() -> None:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine
 
-from db import audits, chunks, workers
+from db import audits, chunks, deployments, workers
 from db.audits import Request
 from db.engine import create_engine, transaction
 from db.tables import audit_run, chunk
@@ -69,6 +69,22 @@ def beat(engine: Engine, owner: str, lanes: list[str], refused: dict[str, str] |
         )
 
 
+def canceled_deployment(version: Audited) -> None:
+    with transaction(version.engine) as connection:
+        found = deployments.deploy(connection, version.tenant, "m", "1.0.0", by="tests", why=None)
+        deployments.cancel(connection, version.tenant, "m", found, by="tests")
+
+
+def test_deployments_are_counted_when_they_are_over(engine: Engine, version: Audited) -> None:
+    for _ in range(2):
+        canceled_deployment(version)
+    with transaction(engine) as connection:
+        deployments.deploy(connection, version.tenant, "m", "1.0.0", by="tests", why=None)
+    assert {key: value for key, value in values(engine).items() if key[0] == "scorehouse_deployments_total"} == {
+        ("scorehouse_deployments_total", "m", "deploy", "failed"): 2
+    }
+
+
 def run_audit(version: Audited, kind: str, tmp_path: Path) -> None:
     start = DAY.replace(hour=0)
     with transaction(version.engine) as connection:
@@ -88,6 +104,7 @@ def test_each_metric_of_the_list_is_there_with_exactly_its_labels(
     version.receive(2, 2)
     version.label(*keyed(range(1, 401)))
     beat(engine, "h:1", ["bulk"])
+    canceled_deployment(version)
     for kind in ("drift", "accuracy"):
         run_audit(version, kind, tmp_path)
     with transaction(engine) as connection:

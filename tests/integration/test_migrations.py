@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 import sqlalchemy as sa
+import typer
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -12,10 +14,12 @@ from predicted_rows import predicted
 from sqlalchemy import Engine
 
 import migrations
+from cli import processes
 from db import predictions, retention
 from db.engine import create_engine, transaction
 from db.ids import lower_bound, uuid7
 from db.tables import metadata, prediction, prediction_block
+from settings import Settings
 
 
 def test_up_down_and_up_again(empty_database_url: str) -> None:
@@ -50,6 +54,39 @@ def test_migrations_and_tables_agree(engine: Engine) -> None:
 
 def test_a_database_that_is_behind_is_told_apart(empty_database_url: str) -> None:
     assert migrations.check(empty_database_url) == (None, migrations.check(empty_database_url)[1])
+
+
+def test_a_schema_of_a_later_release_fits_and_stays_as_it_is(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A migration suits the release before it, so an old stack goes on, and can be started again, when it was run."""
+    migrations.upgrade(empty_database_url)
+    wanted = migrations.check(empty_database_url).wanted
+    engine = create_engine(empty_database_url, name="tests")
+    with transaction(engine) as connection:
+        connection.execute(sa.text("ALTER TABLE job ADD COLUMN later text"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = 'later'"))
+    engine.dispose()
+    found = migrations.check(empty_database_url)
+    assert (found.ahead, found.fits, found.current, found.wanted) == (True, True, "later", wanted)
+    monkeypatch.setattr(processes, "get_settings", lambda: Settings(database_url=empty_database_url))
+    for command in (processes.db_upgrade, processes.db_check):
+        command()
+        assert "has revision later of a later release; this one runs on it" in capsys.readouterr().out
+    assert migrations.check(empty_database_url).current == "later"
+
+
+def test_a_schema_that_is_behind_does_not_fit(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "is empty" in migrations.check(empty_database_url).told
+    migrations.upgrade(empty_database_url, "0001")
+    found = migrations.check(empty_database_url)
+    assert (found.ahead, found.fits) == (False, False)
+    assert "has revision 0001" in found.told
+    assert "run `scorehouse db upgrade`" in found.told
+    monkeypatch.setattr(processes, "get_settings", lambda: Settings(database_url=empty_database_url))
+    with pytest.raises(typer.Exit) as ended:
+        processes.db_check()
+    assert ended.value.exit_code == 1
 
 
 def test_what_does_not_compress_is_stored_as_it_is(engine: Engine) -> None:

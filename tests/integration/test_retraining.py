@@ -144,15 +144,16 @@ def test_a_better_challenger_is_registered_with_its_parent_and_takes_over_if_it_
     assert run.document["split"]["hold_out_from"] == "2024-06-29T00:00:00Z"
     with transaction(house.engine) as connection:
         row = models.versions(connection, house.model_id, "1.1.0")[0]
-    assert row.lineage["parent"] == "1.0.0"
-    assert row.lineage["training_run"] == str(run.id)
-    assert row.lineage["split"]["trained_through"] == "2024-06-22T00:00:00Z"
+    assert row.declared["parent"] == "1.0.0"
+    assert row.declared["training_run"] == str(run.id)
+    assert row.declared["split"]["trained_through"] == "2024-06-22T00:00:00Z"
     assert row.lineage["examined_with"]
     assert row.signature["output"]["classes"] == [0, 1]
-    assert house.promoted() == ["1.1.0"]
+    assert house.deployments() == [("1.1.0", "warming")]
+    house.go_live("1.1.0")
+    assert house.aliases() == {"production": "1.1.0", "previous": "1.0.0"}
 
     # Its own successor is judged by rows that neither of them has learned from, also not as a row of the reference.
-    house.put_into_production(row.id)
     run = trained(house, "again")
     assert (run.state, run.champion, run.challenger) == ("succeeded", "1.1.0", "1.2.0"), run.error
     assert run.document["split"]["hold_out_from"] > "2024-06-22"
@@ -165,7 +166,7 @@ def test_a_better_challenger_waits_for_a_person_unless_the_policy_says_otherwise
     run = trained(house)
     assert run.document["comparison"]["verdict"] == "better"
     assert run.document["decision"]["reason"] == "the policy is manual: a person decides"
-    assert house.promoted() == []
+    assert house.deployments() == []
     assert house.aliases() == {"production": "1.0.0", "candidate": "1.1.0"}
 
 
@@ -175,7 +176,7 @@ def test_a_challenger_that_is_no_better_is_left_alone(house: Trained, champion: 
     run = trained(house)
     assert run.state == "succeeded"
     assert run.document["decision"]["promoted"] is False
-    assert house.promoted() == []
+    assert house.deployments() == []
 
 
 def test_a_challenger_does_not_take_over_from_a_version_it_was_not_compared_with(
@@ -193,7 +194,7 @@ def test_a_challenger_does_not_take_over_from_a_version_it_was_not_compared_with
     monkeypatch.setattr(retraining, "_await_examination", meanwhile)
     run = trained(house)
     assert run.document["decision"]["reason"] == "another version was put into production meanwhile"
-    assert house.promoted() == []
+    assert house.deployments() == []
 
 
 def test_a_challenger_that_cannot_be_deployed_now_stays_a_candidate(
@@ -289,4 +290,4 @@ def test_a_killed_worker_leaves_the_training_to_another(
     run = house.run(run_id)
     assert (run.state, run.attempts, run.challenger) == ("succeeded", 2, "1.1.0"), run.error
     assert house.versions() == ["1.0.0", "1.1.0"]
-    assert house.promoted() == ["1.1.0"]
+    assert house.deployments() == [("1.1.0", "warming")]

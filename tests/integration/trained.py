@@ -19,15 +19,14 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy import Engine
-from sqlalchemy.dialects.postgresql import insert
 
-from db import chunks, jobs, models, profiles, trainings
+from db import chunks, deployments, jobs, models, profiles, slots, trainings
 from db.engine import transaction
 from db.ids import uuid7
 from db.jobs import NewJob
 from db.labels import NewLabel, Staging
 from db.models import NewVersion
-from db.tables import deployment, model_alias, model_version, training_run
+from db.tables import model_version, training_run
 from records.piece import Piece
 from registry.store import ArtefactStore
 from settings import Settings
@@ -88,31 +87,30 @@ class Trained:
         with transaction(self.engine) as connection:
             version_id = models.add_version(connection, new)
         self.examine()
-        self.put_into_production(version_id)
+        until(lambda: self._is_registered(version_id), 60)  # another thread may have it in hand
+        self.go_live(version)
         return version_id
 
-    def put_into_production(self, version_id: int) -> None:
-        """At once, without the steps of a deployment."""
-        values = {"model_id": self.model_id, "alias": "production", "version_id": version_id}
+    def _is_registered(self, version_id: int) -> bool:
         with transaction(self.engine) as connection:
-            connection.execute(
-                insert(model_alias)
-                .values(**values)
-                .on_conflict_do_update(
-                    index_elements=[model_alias.c.model_id, model_alias.c.alias], set_={"version_id": version_id}
-                )
-            )
+            return models.by_id(connection, version_id).state == "registered"
 
-    def promoted(self) -> list[str]:
-        """The versions that trainings have asked to be deployed."""
-        query = (
-            sa.select(model_version.c.version)
-            .join(deployment, deployment.c.to_version_id == model_version.c.id)
-            .where(deployment.c.by == "training")
-            .order_by(deployment.c.created_at)
-        )
+    def go_live(self, version: str) -> None:
+        """What the last step of a deployment does."""
         with transaction(self.engine) as connection:
-            return list(connection.execute(query).scalars())
+            model_id, found = (
+                models.get(connection, TENANT, MODEL).id,
+                models.resolve(connection, TENANT, MODEL, version),
+            )
+            before = slots.aliases(connection, model_id).get("production")
+            slots.put_into_production(connection, model_id, found.id, previous=before)
+
+    def deployments(self) -> list[tuple[str, str]]:
+        """Version and state of what is to be deployed, and by whom else than a training nobody asks here."""
+        with transaction(self.engine) as connection:
+            found = deployments.listing(connection, models.get(connection, TENANT, MODEL).id)
+        assert {each.by for each in found} <= {"training"}
+        return [(each.to, each.state) for each in found]
 
     def examine(self) -> None:
         """What a worker does with each version that waits."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -180,6 +181,56 @@ def test_a_version_is_registered_and_deployed(api: ScriptedApi, scorehouse: Comm
     done = scorehouse("models", "rollback", "flights")
     assert done.code == 1
     assert b"golden row 3 differs" in done.err
+
+
+def test_a_deployment_tells_each_step_once_and_what_the_replay_found(api: ScriptedApi, scorehouse: CommandLine) -> None:
+    def standing(state: str, **checks: Any) -> dict[str, Any]:
+        return {**DEPLOYMENT, "state": state, "slot": "green", "checks": checks}
+
+    warm, half = {"workers": 3, "warm": 2}, {"rows": 4000, "wanted": 10000}
+    figures = {"compared": 9000, "against": "1.1.0", "flipped": 0.012, "psi": 0.0314, "slowdown": 1.5, "not_taken": 0}
+    path = "/v1/models/flights/deployments"
+    api.on("POST", path, Answer(202, standing("warming")))
+    api.on(
+        "GET",
+        f"{path}/d1",
+        standing("warming", warm_up=warm),
+        standing("warming", warm_up=warm),
+        standing("validating", warm_up=warm, validation={"rows": 50}),
+        standing("validating", warm_up=warm, validation={"rows": 50}, replay=half),
+        standing("live", warm_up=warm, validation={"rows": 50}, replay={**half, "rows": 9000, **figures}),
+    )
+    done = scorehouse("models", "deploy", "flights", "1.2.0", "--replay", "10000", "--max-psi", "0.3")
+    assert done.code == 0
+    assert done.err.decode().splitlines() == [
+        "flights 1.2.0 is warming",
+        "flights 1.2.0 is warming: 2 of 3 workers hold it",
+        "flights 1.2.0 is validating: 50 golden rows go through the queue",
+        "flights 1.2.0 is validating: 4,000 of 10,000 rows replayed",
+        "flights 1.2.0 is live in the green slot",
+        "9,000 rows of the 10,000 wanted replayed against 1.1.0: 1.20% flipped, PSI 0.031, 1.50 times as long",
+    ]
+    sent = next(each for each in api.received if each.method == "POST")
+    assert sent.json() == {"version": "1.2.0", "gate": {"replay_rows": 10000, "max_psi": 0.3}}
+    wrong = scorehouse("models", "deploy", "flights", "1.2.0", "--max-psi", "0.3")
+    assert (wrong.code, b"--replay 10000" in wrong.err) == (2, True)
+
+
+def test_a_deployment_that_fails_is_json_all_the_same(api: ScriptedApi, scorehouse: CommandLine) -> None:
+    failed = {**DEPLOYMENT, "state": "failed", "reasons": ["worker w refuses: golden row 3 differs"]}
+    api.on("POST", "/v1/models/flights/deployments", Answer(202, failed))
+    done = scorehouse("models", "deploy", "flights", "1.2.0", "--json")
+    assert (done.code, done.json["reasons"]) == (1, failed["reasons"])
+    assert b"1.1.0 stays live" in done.err
+
+
+def test_the_deployment_that_is_under_way_is_canceled(api: ScriptedApi, scorehouse: CommandLine) -> None:
+    done = scorehouse("models", "cancel", "flights")
+    assert (done.code, b"No deployment of flights is under way" in done.err) == (1, True)
+    api.on("GET", "/v1/models/flights/deployments", {"deployments": [{**DEPLOYMENT, "state": "warming"}]})
+    api.on("POST", "/v1/models/flights/deployments/d1/cancel", {**DEPLOYMENT, "state": "failed"})
+    done = scorehouse("models", "cancel", "flights")
+    assert (done.code, b"1.2.0 is canceled" in done.err) == (0, True)
 
 
 def test_a_model_is_shown_with_what_a_newcomer_looks_for(scorehouse: CommandLine) -> None:

@@ -110,7 +110,7 @@ def test_a_logistic_pipeline(registered):
     assert np.array_equal(scores.prediction, model.predict(FILLED[WORDS + NUMBERS]))
     assert len(package.golden) == 50
     assert package.golden[0].prediction == scores.prediction[0]
-    assert package.fitted_with["scikit-learn"]
+    assert package.examined_with["scikit-learn"] == package.fitted_with["scikit-learn"]
     assert package.metrics["rows"] == ROWS
     assert package.metrics["accuracy"] == accuracy_score(FILLED["late"], scores.prediction)
     assert package.metrics["roc_auc"] == pytest.approx(roc_auc_score(FILLED["late"], expected[:, 1]), abs=1e-12)

@@ -6,12 +6,14 @@ import hashlib
 import os
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import skops.io
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
@@ -25,7 +27,7 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from errors import ArtefactRefused
-from registry.runtime import Runtime, load, runtime_of
+from registry.runtime import SklearnRuntime, load, runtime_of
 
 RANDOM = np.random.default_rng(7)
 X = RANDOM.normal(size=(400, 3)).round(1)  # rounded, so that leaves and probabilities tie
@@ -86,18 +88,47 @@ def test_untrusted_types_in_skops_are_listed(tmp_path):
         load(path, format="skops", digest=digest)
 
 
-def test_another_scikit_learn_is_refused_by_name(tmp_path):
-    model = LogisticRegression().fit(X, Y)
-    text = pickle.dumps(model, protocol=2)
-    import sklearn
+@pytest.fixture
+def older(monkeypatch):
+    """What is saved with this was fitted with scikit-learn 1.0.9, as far as the file can say."""
 
-    version = sklearn.__version__
-    path = tmp_path / "old.joblib"
-    old = version[:-1] + ("0" if version[-1] != "0" else "9")
-    path.write_bytes(text.replace(version.encode(), old.encode()))
-    digest = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
-    with pytest.raises(ArtefactRefused, match=f"{re.escape(old)}.*{re.escape(version)}"):
-        load(path, format="joblib", digest=digest)
+    def save(tmp_path: Path, format: str) -> tuple[Path, str]:
+        with monkeypatch.context() as patched:
+            patched.setattr("sklearn.base.__version__", "1.0.9")
+            return saved(tmp_path, LogisticRegression().fit(X, Y), format)
+
+    return save
+
+
+@pytest.mark.parametrize("format", ["joblib", "skops"])
+def test_another_scikit_learn_is_refused_unless_allowed(tmp_path, older, format):
+    path, digest = older(tmp_path, format)
+    with pytest.raises(ArtefactRefused, match=rf"1\.0\.9.*{re.escape(sklearn.__version__)}.*--allow-version-mismatch"):
+        load(path, format=format, digest=digest)
+    runtime = load(path, format=format, digest=digest, mismatch_allowed=True)
+    assert runtime.fitted_with == {"scikit-learn": "1.0.9"}
+    assert np.array_equal(runtime.predict(X).prediction, LogisticRegression().fit(X, Y).predict(X))
+
+
+def test_the_scikit_learn_of_the_fit_is_told(tmp_path):
+    path, digest = saved(tmp_path, LogisticRegression().fit(X, Y))
+    assert load(path, format="joblib", digest=digest).fitted_with == {"scikit-learn": sklearn.__version__}
+
+
+def test_a_forest_that_threads_add_up_answers_the_same_each_time():
+    forest = RandomForestClassifier(60, max_depth=4, n_jobs=4, random_state=0).fit(X, Y)
+    runtime = SklearnRuntime(forest)
+    assert len({runtime.predict(X).probabilities.tobytes() for _ in range(12)}) == 1
+    assert len({forest.predict_proba(X).tobytes() for _ in range(12)}) > 1, "this is what the runtime is there for"
+
+
+def test_a_zip_that_unpacks_to_far_too_much_is_refused(tmp_path):
+    path = tmp_path / "bomb.skops"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("zeros.npy", "w") as member:
+        for _ in range(1100):
+            member.write(bytes(1 << 20))
+    with pytest.raises(ArtefactRefused, match="far more than its"):
+        load(path, format="skops", digest="sha256:" + hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n", b"", pickle.dumps({"weights": [1, 2]}), pickle.dumps([1])])
@@ -126,8 +157,8 @@ QUICK = [
 @pytest.mark.parametrize("model", QUICK, ids=lambda model: type(model).__name__)
 def test_the_class_read_off_the_probabilities_is_that_of_predict(model, target):
     model = make_pipeline(StandardScaler(), model).fit(X, target)
-    runtime = Runtime(model)
-    assert runtime.takes_class_from_probabilities
+    runtime = SklearnRuntime(model)
+    assert runtime.takes_class_from_probabilities()
     scores = runtime.predict(X, class_from="probabilities")
     assert np.array_equal(scores.prediction, model.predict(X))
     assert np.array_equal(scores.probabilities, model.predict_proba(X))
@@ -137,25 +168,25 @@ def test_a_tie_is_decided_by_predict():
     model = LogisticRegression().fit(X, Y)
     model.coef_, model.intercept_ = np.zeros((1, 3)), np.array([1e-17])  # probabilities 0.5 and 0.5, decision above 0
     assert model.predict_proba(X)[0].tolist() == [0.5, 0.5]
-    assert Runtime(model).predict(X, class_from="probabilities").prediction.tolist() == model.predict(X).tolist()
+    assert SklearnRuntime(model).predict(X, class_from="probabilities").prediction.tolist() == model.predict(X).tolist()
     assert set(model.predict(X)) == {1}
 
 
 def test_a_tuned_threshold_needs_predict():
     model = FixedThresholdClassifier(LogisticRegression(), threshold=0.2).fit(X, Y)
-    assert not Runtime(model).takes_class_from_probabilities
-    assert np.array_equal(Runtime(model).predict(X).prediction, model.predict(X))
+    assert not SklearnRuntime(model).takes_class_from_probabilities()
+    assert np.array_equal(SklearnRuntime(model).predict(X).prediction, model.predict(X))
     assert (model.predict(X) != model.predict_proba(X).argmax(axis=1)).any()
 
 
 def test_a_subclass_may_predict_as_it_likes():
     contrary = type("LogisticRegression", (LogisticRegression,), {})
-    assert not Runtime(contrary().fit(X, Y)).takes_class_from_probabilities
+    assert not SklearnRuntime(contrary().fit(X, Y)).takes_class_from_probabilities()
 
 
 def test_models_without_probabilities():
     for model in (LinearSVC().fit(X, THREE), LinearRegression().fit(X, Y)):
-        scores = Runtime(model).predict(X)
+        scores = SklearnRuntime(model).predict(X)
         assert scores.probabilities is None
         assert np.array_equal(scores.prediction, model.predict(X))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from registry.parse import parse_csv
-from registry.runtime import Runtime
+from registry.runtime import SklearnRuntime
 from registry.scoring import HOPELESS_CALLS, score
 from registry.signature import Column, Output, Signature
 
@@ -52,7 +52,7 @@ def parsed_chunk(values, first_row: int = 1):
 
 def test_a_good_chunk_costs_one_call():
     model = Fragile()
-    scored = score(Runtime(model), parsed_chunk(range(-500, 500)), SIGNATURE)
+    scored = score(SklearnRuntime(model), parsed_chunk(range(-500, 500)), SIGNATURE)
     assert model.calls == [1000]
     assert scored.rows.tolist() == list(range(1, 1001))
     assert scored.prediction.tolist() == [0] * 501 + [1] * 499
@@ -64,7 +64,7 @@ def test_a_good_chunk_costs_one_call():
 def test_rows_that_make_the_model_raise_are_found(bad):
     values = [5000 if at in set(bad) else at - 500 for at in range(1000)]
     model = Fragile()
-    scored = score(Runtime(model), parsed_chunk(values, first_row=7), SIGNATURE)
+    scored = score(SklearnRuntime(model), parsed_chunk(values, first_row=7), SIGNATURE)
     assert [error.row for error in scored.errors] == [at + 7 for at in bad]
     assert {error.code for error in scored.errors} == {"model_error"}
     first = scored.errors[0]
@@ -74,14 +74,14 @@ def test_rows_that_make_the_model_raise_are_found(bad):
     good = [at for at in range(1000) if at not in set(bad)]
     assert scored.rows.tolist() == [at + 7 for at in good]
     assert scored.keys.to_pylist() == [f"k{at}" for at in good]
-    alone = score(Runtime(Fragile()), parsed_chunk([at - 500 for at in good]), SIGNATURE)
+    alone = score(SklearnRuntime(Fragile()), parsed_chunk([at - 500 for at in good]), SIGNATURE)
     assert np.array_equal(scored.probabilities, alone.probabilities)
     assert np.array_equal(scored.prediction, alone.prediction)
     assert len(model.calls) <= 1 + 2 * len(bad) * math.ceil(math.log2(1000))
 
 
 def test_an_answer_that_is_not_finite_is_an_error_of_its_row():
-    scored = score(Runtime(Fragile()), parsed_chunk([1, "", 3]), SIGNATURE)
+    scored = score(SklearnRuntime(Fragile()), parsed_chunk([1, "", 3]), SIGNATURE)
     assert scored.rows.tolist() == [1, 3]
     assert scored.keys.to_pylist() == ["k0", "k2"]
     assert [(error.row, error.code, error.raw) for error in scored.errors] == [(2, "model_error", ",k1")]
@@ -89,7 +89,7 @@ def test_an_answer_that_is_not_finite_is_an_error_of_its_row():
 
 
 def test_errors_of_parsing_and_of_the_model_come_in_order():
-    scored = score(Runtime(Fragile()), parsed_chunk([1, 2000, "x", "", 5]), SIGNATURE)
+    scored = score(SklearnRuntime(Fragile()), parsed_chunk([1, 2000, "x", "", 5]), SIGNATURE)
     assert [(error.row, error.code) for error in scored.errors] == [
         (2, "model_error"), (3, "wrong_type"), (4, "model_error"),
     ]  # fmt: skip
@@ -98,7 +98,7 @@ def test_errors_of_parsing_and_of_the_model_come_in_order():
 
 def test_a_model_that_always_raises_is_given_up_soon():
     model = Fragile()
-    scored = score(Runtime(model), parsed_chunk([2000] * 5000), SIGNATURE)
+    scored = score(SklearnRuntime(model), parsed_chunk([2000] * 5000), SIGNATURE)
     assert len(model.calls) == HOPELESS_CALLS
     assert len(scored.errors) == 5000
     assert len(scored.rows) == len(scored.prediction) == 0
@@ -109,7 +109,7 @@ def test_a_model_that_always_raises_is_given_up_soon():
 
 def test_a_spent_budget_is_told_and_leaves_no_row_out():
     model = Fragile()
-    scored = score(Runtime(model), parsed_chunk([1, 2000] * 500), SIGNATURE, max_calls=100)
+    scored = score(SklearnRuntime(model), parsed_chunk([1, 2000] * 500), SIGNATURE, max_calls=100)
     assert len(model.calls) == 100
     assert sorted([*scored.rows.tolist(), *(error.row for error in scored.errors)]) == list(range(1, 1001))
     assert 0 < len(scored.rows) < 500
@@ -119,7 +119,7 @@ def test_a_spent_budget_is_told_and_leaves_no_row_out():
 
 def test_no_call_begins_after_the_time():
     model = Fragile()
-    scored = score(Runtime(model), parsed_chunk([1, 2000] * 500), SIGNATURE, max_seconds=0)
+    scored = score(SklearnRuntime(model), parsed_chunk([1, 2000] * 500), SIGNATURE, max_seconds=0)
     assert len(model.calls) == 1
     assert len(scored.errors) == 1000
 
@@ -130,8 +130,8 @@ def test_a_fatal_exception_goes_through():
             raise OutOfTimeError
 
     with pytest.raises(OutOfTimeError):
-        score(Runtime(Slow()), parsed_chunk([1, 2]), SIGNATURE, fatal=(OutOfTimeError,))
-    assert len(score(Runtime(Slow()), parsed_chunk([1, 2]), SIGNATURE).errors) == 2
+        score(SklearnRuntime(Slow()), parsed_chunk([1, 2]), SIGNATURE, fatal=(OutOfTimeError,))
+    assert len(score(SklearnRuntime(Slow()), parsed_chunk([1, 2]), SIGNATURE).errors) == 2
 
 
 def test_an_answer_of_the_wrong_length_is_an_error():
@@ -139,12 +139,12 @@ def test_an_answer_of_the_wrong_length_is_an_error():
         def predict_proba(self, rows):
             return super().predict_proba(rows)[:1]
 
-    scored = score(Runtime(Short()), parsed_chunk([1, 2, 3]), SIGNATURE)
+    scored = score(SklearnRuntime(Short()), parsed_chunk([1, 2, 3]), SIGNATURE)
     assert scored.rows.tolist() == [1, 2, 3]  # each alone, it answers one for one
 
 
 def test_an_empty_chunk_calls_nothing():
     model = Fragile()
-    scored = score(Runtime(model), parsed_chunk([]), SIGNATURE)
+    scored = score(SklearnRuntime(model), parsed_chunk([]), SIGNATURE)
     assert model.calls == []
     assert len(scored.rows) == len(scored.prediction) == 0

@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from errors import ArtefactRefused, InvalidInput, NotFound, TooLarge
+from errors import ArtefactRefused, InvalidInput, NotFound, TooLarge, Unavailable
 from registry.store import ArtefactStore
 
 CONTENT = b"model" * 1000
@@ -44,12 +44,12 @@ def test_the_same_content_twice_is_one_file(store):
 def test_nothing_is_kept_of_what_is_too_large_or_breaks_off(store):
     def broken():
         yield CONTENT
-        raise ConnectionResetError
+        raise ConnectionResetError("gone")
 
     store.put([b"other"], 10)
     with pytest.raises(TooLarge, match="4999"):
         store.put([CONTENT], 4999)
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises((ConnectionResetError, Unavailable), match="gone"):
         store.put(broken(), 10_000)
     assert len(files_of(store)) == 1
 
@@ -74,7 +74,9 @@ def test_changed_content_is_refused(store, tmp_path):
         file.write(b"M" + CONTENT[1:])
     with pytest.raises(ArtefactRefused, match=DIGEST):
         store.fetch(DIGEST, tmp_path / "cache")
-    assert not list(tmp_path.glob("cache/*"))
+    assert [path.suffix for path in tmp_path.glob("cache/*")] == [".verified"]  # nothing else of it is kept
+    with pytest.raises(ArtefactRefused, match=DIGEST):
+        store.fetch(DIGEST, tmp_path / "cache")
 
 
 def test_a_damaged_cache_is_fetched_again(tmp_path):
@@ -94,4 +96,17 @@ def test_a_local_artefact_is_not_copied(tmp_path):
     store = ArtefactStore(str(tmp_path / "store"))
     store.put([CONTENT], 10_000)
     assert store.fetch(DIGEST, tmp_path / "cache").is_relative_to(tmp_path / "store")
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "cache" / DIGEST.removeprefix("sha256:")).exists()
+
+
+def test_what_was_verified_is_verified_again_only_when_it_was_written_to(tmp_path, monkeypatch):
+    store = ArtefactStore(f"memory://{uuid.uuid4()}")
+    store.put([CONTENT], 10_000)
+    path = store.fetch(DIGEST, tmp_path)
+    read: list[str] = []
+    monkeypatch.setattr("registry.store._digest_of", lambda path: read.append(str(path)) or DIGEST)
+    assert store.fetch(DIGEST, tmp_path) == path
+    assert read == []
+    path.write_bytes(CONTENT)
+    store.fetch(DIGEST, tmp_path)
+    assert read == [str(path)]
