@@ -6,13 +6,8 @@ registered, the rest is only the decision. Whatever goes wrong is the run's erro
 
 from __future__ import annotations
 
-import importlib.metadata
-import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
@@ -20,21 +15,19 @@ from sqlalchemy import Engine
 import logs
 from db import models, trainings
 from db.engine import transaction
-from db.models import NewVersion, Version
+from db.models import Version
 from db.trainings import Policy
 from errors import Conflict, Fenced, InvalidInput, ScorehouseError, Unavailable
 from registry import runtime
 from registry.signature import Signature
 from registry.store import ArtefactStore
 from settings import Settings
-from training.artefact import write_artefact
-from training.contest import Contest, Material, NotEnough, contest, material
+from training.contest import NotEnough, contest, material
+from training.handing_in import House, handed_in
 from training.lease import Lease
 from training.promotion import promote
-from training.reference_sample import write_reference
 from training.stored_rows import reference_rows, stored_rows
-from training.target import Target, of_output
-from training.train import as_fitted, libraries
+from training.target import of_output
 from training.versions import next_version
 
 _log = logs.get(__name__)
@@ -43,20 +36,6 @@ SEED = 20130401
 #: How long the workers may take to examine a challenger.
 _EXAMINE_SECONDS = 900.0
 _POLL_SECONDS = 0.5
-_BLOCK = 1 << 20
-
-
-@dataclass(frozen=True)
-class House:
-    """Where things are."""
-
-    engine: Engine
-    store: ArtefactStore
-    settings: Settings
-
-    @property
-    def cache(self) -> Path:
-        return Path(self.settings.data_dir) / "cache"
 
 
 def run_one(engine: Engine, store: ArtefactStore, settings: Settings) -> str | None:
@@ -132,76 +111,7 @@ def _challenge(house: House, run: Any, champion: Version, policy: Policy, lease:
     result = contest(loaded, signature, found, target, recipe=recipe, seed=SEED, progress=lambda *_: lease.check())
     lease.check()
     number = next_version([row.version for row in versions], champion.version)
-    return _handed_in(house, run, champion, found, result, target=target, recipe=recipe, version=number)
-
-
-def _handed_in(
-    house: House,
-    run: Any,
-    champion: Version,
-    found: Material,
-    result: Contest,
-    *,
-    target: Target,
-    recipe: str | None,
-    version: str,
-) -> Any:
-    """Store artefact and reference, and record the version together with what is known of the run."""
-    document = _document(champion, version, found, result, recipe)
-    rows = as_fitted(result.model, found.rows)
-    with tempfile.TemporaryDirectory() as folder:
-        artefact = write_artefact(result.model, Path(folder))
-        reference = Path(folder) / "reference.csv"
-        write_reference(rows, found.hold_out, reference, seed=SEED)
-        digest, size = house.store.put(_blocks(artefact.path), house.settings.max_artefact_bytes)
-        reference_digest, _ = house.store.put(_blocks(reference), house.settings.max_artefact_bytes)
-    new = NewVersion(
-        tenant=champion.tenant,
-        model=champion.model,
-        version=version,
-        digest=digest,
-        reference_digest=reference_digest,
-        format=artefact.format,
-        runtime="sklearn",
-        size=size,
-        key_column=champion.key_column,
-        target_column=target.name,
-        trusted=artefact.trust,  # these bytes were written here
-        created_by="training",
-        lineage={
-            "parent": champion.version,
-            "training_run": str(run.id),
-            "recipe": recipe,
-            "seed": SEED,
-            "training_data": found.digest,
-            "training_rows": found.document["rows"]["training"],
-            "hold_out_rows": found.document["rows"]["hold_out"],
-            "split": found.document["split"],
-            "hold_out_metrics": result.challenger.to_json(),
-            "libraries": libraries(),
-            "code_revision": f"scorehouse {importlib.metadata.version('scorehouse')}",
-        },
-        candidate=True,
-    )
-    with transaction(house.engine) as connection:
-        version_id = models.add_version(connection, new)
-        if not trainings.note(
-            connection, run, champion_version_id=champion.id, challenger_version_id=version_id, document=document
-        ):
-            raise Fenced(f"the training {run.id} was taken over by another worker")
-        return trainings.get(connection, run.model_id, run.id)
-
-
-def _document(champion: Version, version: str, found: Material, result: Contest, recipe: str | None) -> dict[str, Any]:
-    return {
-        **found.document,
-        "recipe": recipe,
-        "champion": {"version": champion.version, "metrics": result.champion.to_json()},
-        "challenger": {"version": version, "metrics": result.challenger.to_json()},
-        "comparison": result.comparison.to_json(),
-        "candidates": result.candidates,
-        "notes": result.notes,
-    }
+    return handed_in(house, run, champion, found, result, target=target, recipe=recipe, version=number, seed=SEED)
 
 
 def _await_examination(engine: Engine, version_id: int, lease: Lease) -> None:
@@ -239,15 +149,11 @@ def _decide(engine: Engine, run: Any, policy: Policy) -> str:
         if reason is None:
             reason = f"the challenger is better: {found['reason']}"
             try:
-                deployment = promote(
-                    connection,
-                    challenger.tenant,
-                    challenger.model,
-                    challenger.version,
-                    why=f"training {run.id}: {reason}",
-                )
-            except Conflict as exc:  # somebody else deploys just now, and is not disturbed
-                reason = f"{reason}, but {exc}"
+                with connection.begin_nested():
+                    why = f"training {run.id}: {reason}"
+                    deployment = promote(connection, challenger.tenant, challenger.model, challenger.version, why=why)
+            except Conflict as exc:
+                reason = f"the challenger is better, but could not be deployed: {exc}"
         document["decision"] = {
             "promoted": deployment is not None,
             "verdict": verdict,
@@ -294,9 +200,3 @@ def _trained_through(lineage: dict[str, Any]) -> int | None:
 
 def _microseconds(moment: datetime) -> int:
     return round(moment.timestamp() * 1e6)
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            yield block

@@ -22,6 +22,7 @@ from trained import Trained, until, world
 from db import models
 from db.engine import transaction
 from db.labels import NewLabel
+from errors import Conflict
 from registry.signature import Signature
 from training import retraining
 from training.retraining import run_one
@@ -165,6 +166,7 @@ def test_a_better_challenger_waits_for_a_person_unless_the_policy_says_otherwise
     run = trained(house)
     assert run.document["comparison"]["verdict"] == "better"
     assert run.document["decision"]["reason"] == "the policy is manual: a person decides"
+    assert house.deployments() == []
     assert house.aliases() == {"production": "1.0.0", "candidate": "1.1.0"}
 
 
@@ -174,7 +176,7 @@ def test_a_challenger_that_is_no_better_is_left_alone(house: Trained, champion: 
     run = trained(house)
     assert run.state == "succeeded"
     assert run.document["decision"]["promoted"] is False
-    assert house.aliases()["production"] == "1.0.0"
+    assert house.deployments() == []
 
 
 def test_a_challenger_does_not_take_over_from_a_version_it_was_not_compared_with(
@@ -192,7 +194,22 @@ def test_a_challenger_does_not_take_over_from_a_version_it_was_not_compared_with
     monkeypatch.setattr(retraining, "_await_examination", meanwhile)
     run = trained(house)
     assert run.document["decision"]["reason"] == "another version was put into production meanwhile"
-    assert house.aliases()["production"] == "7.0.0"
+    assert house.deployments() == []
+
+
+def test_a_challenger_that_cannot_be_deployed_now_stays_a_candidate(
+    house: Trained, champion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weeks(house, champion, 4, 2.0)
+    house.set_policy(promotion="auto-if-better", min_labelled_rows=500)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise Conflict("another deployment is under way")
+
+    monkeypatch.setattr(retraining, "promote", refuse)
+    run = trained(house)
+    assert (run.state, run.document["decision"]["promoted"]) == ("succeeded", False)
+    assert "could not be deployed: another deployment is under way" in run.document["decision"]["reason"]
 
 
 @pytest.mark.parametrize(

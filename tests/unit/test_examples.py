@@ -20,6 +20,7 @@ from examples.churn.train import train as train_churn
 from examples.flights import data as flights
 from examples.flights import verdict
 from examples.flights.broken import write_broken
+from examples.flights.quarters import write_quarters
 from examples.flights.train import train as train_flights
 from examples.package import write_reference
 
@@ -233,3 +234,14 @@ def test_the_broken_file_is_broken_where_it_says_and_only_there(flights_out: Pat
     lines = (tmp_path / "broken.csv").read_text().splitlines()
     assert len(lines) == 13
     assert {number for number, line in enumerate(lines) if line not in whole} == set(expected)
+
+
+def test_the_first_quarter_is_labelled_and_dated_and_the_second_comes_in_months(tmp_path: Path) -> None:
+    months = write_quarters(tmp_path)
+    first = pd.read_csv(tmp_path / "first-quarter.csv")
+    assert first["day"].is_monotonic_increasing
+    assert (first["day"].iloc[0], first["day"].iloc[-1]) == ("2013-01-01", "2013-03-31")
+    assert 0.1 < first["late"].mean() < 0.4
+    assert [month.number for month in months] == [4, 5, 6]
+    assert "late" not in pd.read_csv(months[0].inputs, nrows=1)
+    assert set(pd.read_csv(months[0].labels)["key"]) <= set(pd.read_csv(months[0].inputs)["flight_id"])
