@@ -77,7 +77,7 @@ def loaded(trained: Trained) -> Any:
         ("left", "linear", "accuracy", 0.7),
         ("shade", "linear", "accuracy", 0.6),
         ("price", "linear", "r2", 0.7),
-        ("shade", "gradient-boosting", "accuracy", 0.6),
+        ("left", "gradient-boosting", "accuracy", 0.7),
         ("price", "gradient-boosting", "r2", 0.7),
     ],
 )
