@@ -106,6 +106,7 @@ def _challenge(house: House, run: Any, champion: Version, policy: Policy, lease:
         house.store.fetch(champion.digest, house.cache),
         format=champion.format,  # type: ignore[arg-type]  # checked when it was registered
         digest=champion.digest,
+        mismatch_allowed=champion.mismatch_allowed,
     )
     recipe = policy.recipe or lineage.get("recipe")
     result = contest(loaded, signature, found, target, recipe=recipe, seed=SEED, progress=lambda *_: lease.check())
