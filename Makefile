@@ -27,7 +27,7 @@ up: install
 
 # In two processes: one waits for servers while the other computes.
 test: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(ARGS)
 
 # The faults of tests/faults on larger jobs and for longer; the table is in tests/faults/reports/faults.md.
 FAULT_ROWS ?= 1000000

@@ -34,7 +34,7 @@ def worker(lanes: Sequence[str], concurrency: int, name: str) -> list[str]:
     if list(lanes) == [TRAINING]:  # what a large fit took is given back to the machine
         argv += ["--max-memory-per-child", str(_TRAINING_KIB)]
     # Workers share nothing but Postgres, so they need not find each other; looking costs a second at every start.
-    return [*_celery(), *argv, "--without-mingle", "--without-gossip", "--loglevel", "WARNING"]
+    return [*_celery("worker.tasks"), *argv, "--without-mingle", "--without-gossip", "--loglevel", "WARNING"]
 
 
 def worker_environment(lanes: Sequence[str]) -> dict[str, str]:
@@ -50,7 +50,7 @@ def queues(lanes: Sequence[str]) -> list[str]:
 
 def beat(schedule: Path) -> list[str]:
     """Celery beat, without a pid file: one that a SIGKILL leaves behind would keep the next beat from starting."""
-    return [*_celery(), "beat", "--schedule", str(schedule), "--loglevel", "WARNING"]
+    return [*_celery("worker.app"), "beat", "--schedule", str(schedule), "--loglevel", "WARNING"]
 
 
 def flower(host: str, port: int) -> list[str]:
@@ -73,8 +73,9 @@ def settings_environment(settings: Settings) -> dict[str, str]:
     return {**os.environ, **variables, "PYTHONUNBUFFERED": "1"}
 
 
-def _celery() -> list[str]:
-    return [sys.executable, "-m", "celery", "--quiet", "-A", "worker.app"]
+def _celery(module: str) -> list[str]:
+    """The application with its tasks, or without: to import them takes seconds and 200 MB, and beat only names them."""
+    return [sys.executable, "-m", "celery", "--quiet", "-A", module]
 
 
 def _as_text(value: Any) -> str:

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import sklearn
-import skops.io
 from sklearn.exceptions import InconsistentVersionWarning
 
 from errors import ArtefactRefused
@@ -173,6 +172,9 @@ def _from_skops(data: bytes) -> Any:
             f"the artefact unpacks to {unpacked:,} bytes, far more than its {len(data):,}; "
             "save it with skops.io.dump, without compression"
         )
+    # It imports all of scikit-learn, which costs each process that starts more than all else that it imports.
+    import skops.io  # noqa: PLC0415 - as said
+
     untrusted = skops.io.get_untrusted_types(data=data)
     if untrusted:
         raise ArtefactRefused(

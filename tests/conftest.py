@@ -8,10 +8,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Engine
+from xdist.scheduler import LoadScopeScheduling
 
 from db.engine import create_engine
 from embedded.postgres import Postgres
@@ -27,10 +30,16 @@ for _name in [name for name in os.environ if name.startswith("SCOREHOUSE_")]:
 _TOGETHER = {"acceptance", "faults"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in _TOGETHER else item.path.name))
+class _Scheduling(LoadScopeScheduling):
+    """Files go to one process each, and folders that share a stack do."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.split("::", maxsplit=1)[0])
+        return file.parent.name if file.parent.name in _TOGETHER else str(file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
+    return _Scheduling(config, log)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""The Celery application of workers and beat: settings, schedule, and what a worker child does when it starts."""
+"""The Celery application of workers, beat and Flower: settings, schedule, and what a worker child does when it starts.
+
+Its tasks are in `worker.tasks`, which imports all that scores: `celery -A worker.tasks worker`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,6 @@ broker.install()
 
 app = celery_app(publish_only=False)
 app.conf.update(
-    include=["worker.tasks"],
     worker_consumer="worker.broker:Consumer",
     # Only ticks: what a tick finds to do stands in Postgres. Ticks that nobody took in time are dropped, not piled up.
     beat_schedule={

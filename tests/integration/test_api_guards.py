@@ -402,7 +402,7 @@ def test_every_setting_is_documented() -> None:
 def test_every_tick_and_permit_is_consumed_by_a_worker_of_the_stack() -> None:
     """In a process of its own, because the application takes its settings when it is imported."""
     program = (
-        "import json; from worker.app import app; app.loader.import_default_modules(); "
+        "import json; from worker.tasks import app; "
         "print(json.dumps([sorted(app.tasks), [[e['task'], e['options']['queue']] for e in app.conf.beat_schedule.values()]]))"
     )
     environment = {**os.environ, "SCOREHOUSE_BROKER_URL": "redis://127.0.0.1:1/0"}
