@@ -38,7 +38,7 @@ def house(
         database_url=database_url,
         drain_seconds=0.05,
         lease_seconds=30,
-        deploy_timeout_seconds=0.5,
+        deploy_timeout_seconds=2.0,
     )
     house = House(engine, settings, tmp_path)
     house.register("1.0.0", classifier())
@@ -153,7 +153,7 @@ def test_a_worker_that_does_not_answer_is_named_when_the_time_is_over(live: Hous
     live.until(lambda row: row.checks.get("warm_up", {}).get("warm") == 1, deployment_id)
     assert live.row(deployment_id).checks["warm_up"]["waiting"] == [ELSEWHERE]
     live.run()
-    assert live.row(deployment_id).reasons == [f"worker {ELSEWHERE} has not loaded it within 0.5 s"]
+    assert live.row(deployment_id).reasons == [f"worker {ELSEWHERE} has not loaded it within 2 s"]
     assert live.aliases() == {"production": "1.0.0"}
 
 
@@ -202,7 +202,7 @@ def test_nobody_lives(live: House) -> None:
     assert "no worker took it further for 60 s" in live.row(deployment_id).reasons[0]
     live.ask("2.0.0")
     live.query("UPDATE deployment SET moved_at = now() - interval '1 minute'")
-    assert live.advance() == "m@2.0.0: failed: no worker lived for 0.5 s; start one with `scorehouse worker`"
+    assert live.advance() == "m@2.0.0: failed: no worker lived for 2 s; start one with `scorehouse worker`"
 
 
 def test_what_the_queue_scores_otherwise_does_not_go_live(live: House) -> None:
@@ -225,7 +225,7 @@ def test_a_validation_that_nobody_scores_fails_in_time(live: House) -> None:
     live.beat()
     while live.row(deployment_id).state != "failed":
         live.advance()
-    assert "was not scored within 0.5 s" in live.row(deployment_id).reasons[0]
+    assert "was not scored within 2 s" in live.row(deployment_id).reasons[0]
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.1])
