@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from db import samples
 from records.boundaries import Boundaries, csv_boundaries, ndjson_boundaries
 from records.payload import unpack
-from registry.parse import Parsed, parse_csv, parse_ndjson
+from registry.parse import Parsed, parse_chunk
 from registry.signature import Signature
 
 _MAX_CHUNK_BYTES = 1 << 30
@@ -54,23 +54,12 @@ class Piece:
         Raises:
             InvalidInput: a file lacks a column of the signature.
         """
-        if self.format == "csv":
-            return parse_csv(
-                self.data,
-                header=self.columns,
-                delimiter=self.delimiter,
-                signature=signature,
-                key_column=None,
-                first_row=1,
-                first_line=1,
-                max_cell_chars=max_cell_chars,
-            )
-        return parse_ndjson(
+        return parse_chunk(
             self.data,
+            format=self.format,
+            columns=self.columns,
+            delimiter=self.delimiter,
             signature=signature,
-            key_column=None,
-            first_row=1,
-            first_line=1,
             max_cell_chars=max_cell_chars,
         )
 

@@ -26,8 +26,8 @@ from db.engine import transaction
 from db.models import Version
 from monitoring.values import numbers
 from records.payload import unpack
-from registry.parse import parse_csv, parse_ndjson
-from registry.reference import read_reference
+from registry.parse import parse_chunk
+from registry.reference import parse_reference, read_reference
 from registry.signature import ColumnType, Signature
 from registry.store import ArtefactStore
 
@@ -64,7 +64,7 @@ def classify(
     """The document and the result of a version's window."""
     signature = Signature.model_validate(version.signature)
     current = _scored_rows(engine, version, signature, start, end)
-    reference = _reference_rows(store.fetch(version.reference_digest, cache), signature)
+    reference = parse_reference(read_reference(store.fetch(version.reference_digest, cache)), signature).features
     rows = min(len(current), len(reference))
     value: float | None = None
     details: dict[str, Any] = {}
@@ -154,37 +154,19 @@ def _scored_rows(engine: Engine, version: Version, signature: Signature, start: 
         chosen = samples.chunks_between(connection, version.id, start, end, rows=ROWS, seed=_SEED)
     for item in chosen:
         data = unpack(bytes(item.payload), _MAX_CHUNK_BYTES)
-        common: dict[str, Any] = {
-            "signature": signature,
-            "key_column": None,
-            "first_row": 1,
-            "first_line": 1,
-            "max_cell_chars": _MAX_CELL_CHARS,
-        }
-        parsed = (
-            parse_csv(data, header=list(item.columns), delimiter=item.delimiter, **common)
-            if item.format == "csv"
-            else parse_ndjson(data, **common)
+        parsed = parse_chunk(
+            data,
+            format=item.format,
+            columns=list(item.columns),
+            delimiter=item.delimiter,
+            signature=signature,
+            max_cell_chars=_MAX_CELL_CHARS,
         )
         tables.append(parsed.features)
         found += parsed.features.num_rows
         if found >= 2 * ROWS:
             break
     return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
-
-
-def _reference_rows(path: Path, signature: Signature) -> pa.Table:
-    sample = read_reference(path)
-    return parse_csv(
-        sample.data,
-        header=sample.header,
-        delimiter=sample.delimiter,
-        signature=signature,
-        key_column=None,
-        first_row=1,
-        first_line=sample.first_line,
-        max_cell_chars=len(sample.data),
-    ).features
 
 
 def _sampled(table: pa.Table, rows: int) -> pa.Table:

@@ -13,8 +13,8 @@ from errors import InvalidInput, InvalidPackage, Problem
 from records.row_error import RowError
 from registry.cells import moments, nulled
 from registry.model_input import to_model_input
-from registry.parse import Parsed, parse_csv
-from registry.reference import Reference, infer_column
+from registry.parse import Parsed
+from registry.reference import Reference, infer_column, parse_reference
 from registry.scores import Runtime, Scores
 from registry.signature import Column, Signature, pointer_to
 from registry.signature_file import EditedSignature
@@ -185,16 +185,7 @@ def _parsed(sample: Reference, signature: Signature) -> Parsed:
     Raises:
         InvalidPackage: rows that the signature does not take; only an edited one does that.
     """
-    parsed = parse_csv(
-        sample.data,
-        header=sample.header,
-        delimiter=sample.delimiter,
-        signature=signature,
-        key_column=None,
-        first_row=1,
-        first_line=sample.first_line,
-        max_cell_chars=len(sample.data),
-    )
+    parsed = parse_reference(sample, signature)
     if parsed.errors:
         by_column: dict[str, list[RowError]] = {}
         for error in parsed.errors:

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 from errors import InvalidPackage
 from records.boundaries import csv_boundaries, fields
 from registry import cells
-from registry.parse import parse_csv
+from registry.parse import Parsed, parse_csv
 from registry.signature import Column, Signature
 
 MAX_CATEGORIES = 100
@@ -70,6 +70,20 @@ def read_reference(path: Path, delimiter: str = ",") -> Reference:
         raise InvalidPackage(f"the reference {path.name} names columns twice: {', '.join(twice)}; rename one of each")
     data, first_line = content[starts[1] :], 1 + content.count(b"\n", 0, starts[1])
     return Reference(header, delimiter, data, first_line, _texts(header, data, first_line, delimiter))
+
+
+def parse_reference(sample: Reference, signature: Signature) -> Parsed:
+    """The records of a reference as rows of a signature, numbered from 1."""
+    return parse_csv(
+        sample.data,
+        header=sample.header,
+        delimiter=sample.delimiter,
+        signature=signature,
+        key_column=None,
+        first_row=1,
+        first_line=sample.first_line,
+        max_cell_chars=len(sample.data),
+    )
 
 
 def infer_column(name: str, texts: Any) -> Column:

@@ -20,8 +20,8 @@ from db.engine import transaction
 from errors import InvalidPackage
 from records.payload import unpack
 from registry import cells
-from registry.parse import Parsed, parse_csv, parse_ndjson
-from registry.reference import read_reference
+from registry.parse import Parsed, parse_chunk
+from registry.reference import parse_reference, read_reference
 from registry.signature import Signature
 from training.rows import Rows, joined
 from training.target import Target
@@ -101,7 +101,7 @@ def reference_rows(path: Path, signature: Signature, target: Target) -> Rows:
     sample = read_reference(path)
     if target.name not in sample.header:
         return nothing(signature)
-    parsed = parse_csv(sample.data, header=sample.header, delimiter=sample.delimiter, **_options(signature, 1))
+    parsed = parse_reference(sample, signature)
     if parsed.errors:
         raise InvalidPackage(f"the reference has rows that the version refuses: {parsed.errors[0].message}")
     labels = pc.utf8_trim(sample.columns[target.name], " \t")
@@ -136,21 +136,15 @@ def _parsed(stored: Any, signature: Signature) -> Parsed | None:
     """None of a job of another version, whose file lacks a column."""
     if stored.format == "csv" and not set(signature.names) <= set(stored.columns):
         return None
-    data = unpack(bytes(stored.payload), _MAX_CHUNK_BYTES)
-    options = _options(signature, stored.first_row)
-    if stored.format == "csv":
-        return parse_csv(data, header=list(stored.columns), delimiter=stored.delimiter, **options)
-    return parse_ndjson(data, **options)
-
-
-def _options(signature: Signature, first_row: int) -> dict[str, Any]:
-    return {
-        "signature": signature,
-        "key_column": None,
-        "first_row": first_row,
-        "first_line": 1,
-        "max_cell_chars": _MAX_CELL_CHARS,
-    }
+    return parse_chunk(
+        unpack(bytes(stored.payload), _MAX_CHUNK_BYTES),
+        format=stored.format,
+        columns=list(stored.columns),
+        delimiter=stored.delimiter,
+        signature=signature,
+        first_row=stored.first_row,
+        max_cell_chars=_MAX_CELL_CHARS,
+    )
 
 
 def _matched(parsed: Parsed, labelled: Sequence[Any], signature: Signature, at: int) -> Rows:

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 import psutil
 
 import logs
-from db import chunks, models, profiles
+from db import chunks, models
 from db.chunks import Claim
 from db.engine import create_engine, transaction
 from deployment import advance
@@ -110,15 +110,7 @@ class Child:
             _log.warning("registration_failed", **about, exc_info=not foreseen)
             return f"{name}: failed"
         with transaction(self.engine) as connection:
-            models.complete_registration(
-                connection,
-                version.id,
-                signature=examined.signature,
-                golden=examined.golden,
-                metrics=examined.metrics,
-                lineage=examined.lineage,
-            )
-            profiles.put_reference(connection, version.id, examined.reference)
+            registration.complete(connection, version.id, examined)
         _log.info("registered", model=version.model, version=version.version, digest=version.digest)
         return f"{name}: registered"
 

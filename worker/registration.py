@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
+from db import models, profiles
 from db.models import Version
 from db.profiles import Reference
 from errors import InvalidInput, InvalidPackage, NotFound, ScorehouseError
@@ -66,6 +69,19 @@ def examine_version(version: Version, store: ArtefactStore, cache: Path) -> Exam
         },
         reference=reference_of(package.signature, package.sample),
     )
+
+
+def complete(connection: Connection, version_id: int, examined: Examined) -> None:
+    """Store what was found; from then on the version is registered."""
+    models.complete_registration(
+        connection,
+        version_id,
+        signature=examined.signature,
+        golden=examined.golden,
+        metrics=examined.metrics,
+        lineage=examined.lineage,
+    )
+    profiles.put_reference(connection, version_id, examined.reference)
 
 
 def reason(error: Exception) -> str:

@@ -25,7 +25,7 @@ from monitoring.profile import Profile, profile_of
 from records.key_filter import key_filter
 from records.payload import unpack
 from records.row_error import RowError
-from registry.parse import Parsed, parse_csv, parse_ndjson
+from registry.parse import Parsed, parse_chunk
 from registry.scores import Scores
 from registry.scoring import Scored
 from registry.scoring import score as score_rows
@@ -93,21 +93,16 @@ def _parsed(claims: Sequence[Claim], loaded: Loaded, settings: Settings) -> Pars
     first = claims[0]
     blocks = [unpack(claim.payload, _MAX_CHUNK_BYTES) for claim in claims]
     if first.format == "csv":
-        return parse_csv(
-            blocks[0],
-            header=first.columns,
-            delimiter=first.delimiter,
-            signature=loaded.signature,
-            key_column=first.key_column,
-            first_row=1,
-            first_line=first.first_line,
-            max_cell_chars=settings.max_cell_chars,
-        )
-    return parse_ndjson(
-        b"".join(block if block.endswith(b"\n") else block + b"\n" for block in blocks),
+        (data,) = blocks
+    else:
+        data = b"".join(block if block.endswith(b"\n") else block + b"\n" for block in blocks)
+    return parse_chunk(
+        data,
+        format=first.format,
+        columns=first.columns,
+        delimiter=first.delimiter,
         signature=loaded.signature,
         key_column=first.key_column,
-        first_row=1,
         first_line=first.first_line,
         max_cell_chars=settings.max_cell_chars,
     )

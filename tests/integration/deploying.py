@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sqlalchemy import Engine
 
-from db import chunks, deployment_steps, deployments, jobs, models, profiles, slots, workers
+from db import chunks, deployment_steps, deployments, jobs, models, slots, workers
 from db.engine import transaction
 from db.ids import uuid7
 from db.jobs import NewJob
@@ -110,15 +110,7 @@ class House:
         assert waiting is not None
         examined = _examined(waiting, self.store, self.folder)
         with transaction(self.engine) as connection:
-            models.complete_registration(
-                connection,
-                waiting.id,
-                signature=examined.signature,
-                golden=examined.golden,
-                metrics=examined.metrics,
-                lineage=examined.lineage,
-            )
-            profiles.put_reference(connection, waiting.id, examined.reference)
+            registration.complete(connection, waiting.id, examined)
 
     def ask(self, version: str, gate: dict[str, Any] | None = None, by: str = "ann", name: str = MODEL) -> UUID:
         with transaction(self.engine) as connection:

@@ -20,7 +20,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
-from db import chunks, deployments, jobs, models, profiles, slots, trainings
+from db import chunks, deployments, jobs, models, slots, trainings
 from db.engine import transaction
 from db.ids import uuid7
 from db.jobs import NewJob
@@ -121,15 +121,7 @@ class Trained:
                 return
             found = registration.examine_version(version, self.store, self.settings.data_dir / "cache")
             with transaction(self.engine) as connection:
-                models.complete_registration(
-                    connection,
-                    version.id,
-                    signature=found.signature,
-                    golden=found.golden,
-                    metrics=found.metrics,
-                    lineage=found.lineage,
-                )
-                profiles.put_reference(connection, version.id, found.reference)
+                registration.complete(connection, version.id, found)
 
     @contextmanager
     def examining(self) -> Iterator[None]:
