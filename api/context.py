@@ -26,6 +26,11 @@ class Context:
         self.engine.dispose()
 
     @property
+    def system_engine(self) -> Engine:
+        """For what belongs to no tenant, or to all of them: health, metrics, tokens, quotas."""
+        return self.engine
+
+    @property
     def publisher(self) -> Publisher:
         return publisher()
 

@@ -70,7 +70,7 @@ def _document(release: str | None) -> dict[str, Any]:
         "releases": {},
     }
     try:
-        with transaction(context().engine) as connection:
+        with transaction(context().system_engine) as connection:
             schema = schema_of(connection)
             if not schema.fits:
                 return {**document, "database": schema.told}

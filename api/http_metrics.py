@@ -52,5 +52,5 @@ def metrics() -> Response:
     else:
         for metric in (_requests, _duration):
             registry.register(metric)
-    registry.register(DatabaseCollector(context().engine))
+    registry.register(DatabaseCollector(context().system_engine))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
