@@ -579,3 +579,46 @@ training_run = sa.Table(
     sa.Index("training_run_due_idx", "id", postgresql_where=sa.text("state IN ('queued', 'running')")),
     sa.Index("training_run_latest_idx", "model_id", "id"),
 )
+
+# Never the token itself: what it says, so that it can be listed and revoked. One that was made while the database could
+# not be reached stands here only once it is revoked, and then with its id alone.
+token = sa.Table(
+    "token",
+    metadata,
+    sa.Column("jti", sa.Text, primary_key=True),
+    sa.Column("kid", sa.Text),
+    sa.Column("subject", sa.Text),
+    sa.Column("tenant", sa.Text),
+    sa.Column("scopes", ARRAY(sa.Text), nullable=False, server_default="{}"),
+    # The token that asked for this one over HTTP, and its key: both end with it.
+    sa.Column("parent_jti", sa.Text),
+    sa.Column("parent_kid", sa.Text),
+    _timestamp("created_at", default=True),
+    sa.Column("created_by", sa.Text),
+    _timestamp("expires_at"),
+    _timestamp("revoked_at"),
+    sa.Column("revoked_by", sa.Text),
+    sa.Column("why", sa.Text),
+    sa.CheckConstraint("(revoked_at IS NULL) = (revoked_by IS NULL)", name="revoked"),
+    sa.Index("token_tenant_idx", "tenant", "jti"),
+    sa.Index("token_parent_idx", "parent_jti"),
+    sa.Index("token_revoked_idx", "jti", postgresql_where=sa.text("revoked_at IS NOT NULL")),
+)
+
+# Privileged acts. Append-only by a trigger of the migration; `audit_trail_expire(days)` removes what is old.
+audit_trail = sa.Table(
+    "audit_trail",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    _timestamp("at", default=True),
+    # NULL: the act concerns the whole installation.
+    sa.Column("tenant", sa.Text),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("act", sa.Text, nullable=False),
+    sa.Column("target", sa.Text, nullable=False),
+    sa.Column("details", JSONB, nullable=False, server_default="{}"),
+    # Of the request's token; NULL: a command or a worker did it.
+    sa.Column("token_jti", sa.Text),
+    sa.Index("audit_trail_tenant_idx", "tenant", "id"),
+    sa.Index("audit_trail_at_idx", "at"),
+)
