@@ -45,7 +45,14 @@ class Settings(BaseSettings):
     api_threads: int = Field(32, ge=2, description="threads per gunicorn worker")
     api_url: str | None = Field(None, description="where clients find the API; unset: what `scorehouse up` wrote down")
     token: SecretStr | None = Field(None, description="bearer token of clients; unset: DATA_DIR/admin.token")
-    jwt_key_file: Path | None = Field(None, description="file with the signing key; unset: DATA_DIR/jwt.key")
+    jwt_key_file: Path | None = Field(None, description="file with the signing keys; unset: DATA_DIR/jwt.key")
+    max_token_days: float = Field(366.0, gt=0, description="longest life of a token that is made here")
+    jwks_file: Path | None = Field(None, description="public keys of an outside issuer of tokens (JWKS); unset: none")
+    jwks_issuer: str | None = Field(None, description="`iss` of the outside issuer's tokens")
+    jwks_audience: str | None = Field(None, description="`aud` of the outside issuer's tokens")
+    jwks_tenants: str | None = Field(
+        None, description="tenants that the outside issuer may name, separated by commas; unset: any"
+    )
     flower_host: str = Field("127.0.0.1", description="address that Flower listens on")
     flower_port: int = Field(5555, description="port of Flower")
     flower_password_file: Path | None = Field(None, description="file with Flower's password; unset: in DATA_DIR")
@@ -85,6 +92,7 @@ class Settings(BaseSettings):
     poison_attempts: int = Field(3, ge=1, description="crashes after which a single row becomes a row error")
     deaf_seconds: float = Field(30.0, gt=0, description="a worker that claims nothing this long beside work exits")
     retention_days: int = Field(90, ge=1, description="age at which jobs, inputs, predictions and labels are removed")
+    trail_days: int = Field(400, ge=30, description="age at which entries of the audit trail are removed")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="level of the logs")
     log_format: Literal["json", "console"] = Field("json", description="structured JSON lines or text for people")
 

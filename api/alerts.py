@@ -14,7 +14,7 @@ from api import schemas
 from api.auth import caller, scope
 from api.context import context
 from api.rendering import timestamp
-from db import alerts
+from db import alerts, trail
 from db.engine import transaction
 from monitoring.alerts import AlertState, Transition, acknowledge, suppress
 
@@ -50,7 +50,7 @@ def show(path: schemas.AlertPath) -> Response:
 def ack(path: schemas.AlertPath) -> Response:
     """Say that somebody has seen it: it stays quiet until it resolves or gets worse."""
     by = caller().subject
-    return _changed(path, lambda state, now: acknowledge(state, by, now))
+    return _changed(path, "alert.acknowledged", lambda state, now: acknowledge(state, by, now))
 
 
 @blueprint.post("/<uuid:id>/suppress", responses={200: schemas.Alert})
@@ -58,11 +58,13 @@ def ack(path: schemas.AlertPath) -> Response:
 def quiet(path: schemas.AlertPath, body: schemas.SuppressRequest) -> Response:
     """Hear nothing of it until a time."""
     by = caller().subject
-    return _changed(path, lambda state, now: suppress(state, body.until, by, now))
+    return _changed(path, "alert.suppressed", lambda state, now: suppress(state, body.until, by, now))
 
 
 def _changed(
-    path: schemas.AlertPath, change: Callable[[AlertState, datetime], tuple[AlertState, Transition | None]]
+    path: schemas.AlertPath,
+    act: trail.Act,
+    change: Callable[[AlertState, datetime], tuple[AlertState, Transition | None]],
 ) -> Response:
     with transaction(context().engine) as connection:
         row = alerts.get(connection, caller().tenant, path.id, lock=True)
@@ -79,6 +81,10 @@ def _changed(
             alerts.record(
                 connection, row.id, origin=row.state, to=state.state, by=caller().subject, document={}, quiet=True
             )
+        details = {"model": row.model, "column": row.column_name, "check": row.check, "state": state.state}
+        trail.record(
+            connection, tenant=caller().tenant, by=caller().subject, act=act, target=str(row.id), details=details
+        )
     return _answer(path)
 
 

@@ -24,11 +24,14 @@ from api import (
     predict,
     predictions,
     problems,
+    token_routes,
+    trail,
     trainings,
 )
 from api.completions import Completions
 from api.context import Context
-from api.tokens import Verifier
+from api.revocations import Revocations
+from api.verification import Verifier
 from db.engine import create_engine
 from registry.store import ArtefactStore
 from settings import Settings, get_settings
@@ -58,13 +61,15 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         engine,
         ArtefactStore(settings.resolved_artefact_url()),
         Completions(engine, settings.api_threads // 2),
+        Revocations(engine),
     )
     app.register_error_handler(ValidationError, problems.from_validation)
     problems.install(app)
     bodies.install(app)
     http_metrics.install(app)
     health.install(app, settings.release)
-    auth.install(app, Verifier(settings), on_loopback=settings.api_host in _LOOPBACK)
+    revocations = app.extensions["scorehouse"].revocations
+    auth.install(app, Verifier(settings), revocations, on_loopback=settings.api_host in _LOOPBACK)
     for resource in (
         health,
         jobs,
@@ -76,6 +81,8 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         audits,
         alerts,
         trainings,
+        token_routes,
+        trail,
         http_metrics,
     ):
         app.register_api(resource.blueprint)

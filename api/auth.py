@@ -7,7 +7,10 @@ from typing import Any, TypeVar
 
 from flask import Flask, current_app, g, request
 
-from api.tokens import Caller, Verifier
+from api.revocations import Revocations
+from api.tokens import Caller
+from api.verification import Verifier
+from db import trail
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -30,6 +33,12 @@ def open_on_loopback(view: View) -> View:
     return view
 
 
+def tells_of_outages(view: View) -> View:
+    """Let a view answer while the database is away, by the revocations that were known last."""
+    view.tells_of_outages = True  # type: ignore[attr-defined]  # functools.wraps carries it to the wrapped view
+    return view
+
+
 def required_scope(view: Callable[..., Any]) -> str:
     return str(getattr(view, "required_scope", "admin"))
 
@@ -40,11 +49,12 @@ def caller() -> Caller:
     return found
 
 
-def install(app: Flask, verifier: Verifier, *, on_loopback: bool) -> None:
+def install(app: Flask, verifier: Verifier, revocations: Revocations, *, on_loopback: bool) -> None:
     """Check every request before anything of it is parsed."""
 
     @app.before_request
     def authenticate() -> None:
+        trail.token_in_use.set(None)  # threads serve one request after the other
         if request.endpoint is None:  # no such route, or not with this method: Flask answers that
             return
         view = current_app.view_functions[request.endpoint]
@@ -52,5 +62,8 @@ def install(app: Flask, verifier: Verifier, *, on_loopback: bool) -> None:
         direct = on_loopback and "X-Forwarded-For" not in request.headers
         if needed == PUBLIC or (direct and getattr(view, "open_on_loopback", False)):
             return
-        g.caller = verifier.verify(request.headers.get("Authorization"))
-        g.caller.require(needed)
+        found = verifier.verify(request.headers.get("Authorization"))
+        revocations.check(found, without_database=getattr(view, "tells_of_outages", False))
+        found.require(needed)
+        g.caller = found
+        trail.token_in_use.set(found.jti)

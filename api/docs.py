@@ -11,7 +11,7 @@ from flask import Blueprint, Response, abort, current_app, jsonify
 from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel
 
-from api import schemas
+from api import schemas, schemas_tokens
 from api.auth import PUBLIC, required_scope, scope
 
 blueprint = Blueprint("docs", __name__)
@@ -32,6 +32,7 @@ _JSON_BODIES: dict[str, type[BaseModel]] = {
     "/v1/jobs": schemas.JobRequest,
     "/v1/jobs/{id}/retry": schemas.RetryRequest,
     "/v1/models/{model}/rollback": schemas.RollbackRequest,
+    "/v1/tokens/{id}/revoke": schemas_tokens.RevokeRequest,
 }
 _PROBLEM = {
     "description": "A problem (RFC 9457)",

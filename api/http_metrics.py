@@ -14,7 +14,7 @@ from flask_openapi3.models.tag import Tag
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from api.auth import open_on_loopback, scope
+from api.auth import open_on_loopback, scope, tells_of_outages
 from api.context import context
 from monitoring.exporter import DatabaseCollector
 from monitoring.metric_names import METRICS
@@ -44,6 +44,7 @@ def install(app: Flask) -> None:
 @blueprint.get("/metrics", responses={200: {"description": "Prometheus text", "content": {"text/plain": {}}}})
 @scope("audits:read")
 @open_on_loopback
+@tells_of_outages
 def metrics() -> Response:
     """Metrics for Prometheus; without a token only while the API listens on loopback alone."""
     registry = CollectorRegistry()

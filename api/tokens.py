@@ -1,22 +1,23 @@
-"""Bearer tokens: JSON Web Tokens signed with the installation's own key, and the admin token of the first start."""
+"""Bearer tokens: JSON Web Tokens signed with the installation's newest key, and the admin token of the first start."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from pathlib import Path
 
 import jwt
 
-from errors import Forbidden, Unauthorized
+from api import keys
+from db.ids import uuid7
+from errors import Forbidden
 from settings import Settings
 
-ALGORITHM = "HS256"
 ISSUER = "scorehouse"
 AUDIENCE = "scorehouse-api"
-KEY_ID = "local"
 SCOPES = (
     "jobs:read",
     "jobs:write",
@@ -25,115 +26,131 @@ SCOPES = (
     "models:write",
     "deploy",
     "audits:read",
+    "metrics:read",
     "admin",
 )
+# Metrics tell of all tenants, so they are not among what a tenant's admin may do.
+BEYOND_ADMIN = frozenset({"metrics:read"})
 DEFAULT_TENANT = "default"
+TENANT = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+LONGEST_SUBJECT = 200
 
 _ADMIN_DAYS = 365
-_RENEW_DAYS = 30
-_REQUIRED = ["exp", "iat", "iss", "aud", "sub", "tenant", "scope", "jti"]
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request, as far as a valid token says."""
+    """Who sent a request, as far as a valid token says.
+
+    Attributes:
+        jti: id of the token; kid: of the key that signed it; own: whether that key is ours, not an outside issuer's.
+        expires: Unix time in seconds.
+    """
 
     subject: str
     tenant: str
     scopes: frozenset[str]
+    jti: str
+    kid: str
+    own: bool
+    expires: int
+
+    def has(self, scope: str) -> bool:
+        """`admin` has all that concern its tenant alone."""
+        return scope in self.scopes or ("admin" in self.scopes and scope not in BEYOND_ADMIN)
 
     def require(self, scope: str) -> None:
-        """Raises Forbidden unless the token has the scope; `admin` has them all."""
-        if scope not in self.scopes and "admin" not in self.scopes:
+        """Raises Forbidden unless the token has the scope."""
+        if not self.has(scope):
             raise Forbidden(f"this needs a token with the scope {scope!r}; yours has: {' '.join(sorted(self.scopes))}")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A new token: its text, which is a secret and stored nowhere, and what it says."""
+
+    text: str
+    jti: str
+    kid: str
+    subject: str
+    tenant: str
+    scopes: list[str]
+    expires_at: datetime
+
+    def __repr__(self) -> str:
+        return f"Made({self.jti!r})"
+
+
+def make_token(
+    settings: Settings,
+    *,
+    subject: str,
+    tenant: str = DEFAULT_TENANT,
+    scopes: Sequence[str],
+    ttl: timedelta,
+    longest: timedelta | None = None,
+) -> Made:
+    """Sign a token.
+
+    Args:
+        longest: allowed life, if it is not SCOREHOUSE_MAX_TOKEN_DAYS.
+
+    Raises:
+        ValueError: an unknown scope, a name that cannot be one, or a life that is not positive or too long.
+        Unavailable: this installation has no signing key yet.
+        InvalidInput: the key file is no good.
+    """
+    _check_names(subject, tenant, scopes)
+    bound = longest or timedelta(days=settings.max_token_days)
+    if ttl <= timedelta(0):
+        raise ValueError("a token must live for some time; give a positive life, for example 30d")
+    if ttl > bound:
+        raise ValueError(f"a token lives at most {bound.days} days (SCOREHOUSE_MAX_TOKEN_DAYS); ask for less")
+    key = keys.read(settings.resolved_jwt_key_file())[0]
+    now = datetime.now(UTC).replace(microsecond=0)
+    expires_at, jti, kept = now + ttl, str(uuid7()), sorted(set(scopes))
+    claims: dict[str, object] = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": subject,
+        "tenant": tenant,
+        "scope": " ".join(kept),
+    }
+    claims |= {"iat": now, "exp": expires_at, "jti": jti}
+    text = jwt.encode(claims, key.secret, algorithm=key.algorithm, headers={"kid": key.kid})
+    return Made(text, jti, key.kid, subject, tenant, kept, expires_at)
 
 
 def create_token(
     settings: Settings, *, subject: str, tenant: str = DEFAULT_TENANT, scopes: Sequence[str], ttl: timedelta
 ) -> str:
-    """Sign a token.
+    """The text of a token that is recorded nowhere. Raises as `make_token`."""
+    return make_token(settings, subject=subject, tenant=tenant, scopes=scopes, ttl=ttl).text
 
-    Raises:
-        ValueError: an unknown scope, or a life that is not positive.
-        FileNotFoundError: this installation has no signing key yet.
-    """
+
+def make_admin_token(settings: Settings) -> Made:
+    """Make DATA_DIR/admin.token (0600) anew; the command line picks it up. Raises as `make_token`."""
+    life = min(timedelta(days=_ADMIN_DAYS), timedelta(days=settings.max_token_days))
+    made = make_token(settings, subject="admin", scopes=["admin"], ttl=life)
+    path = admin_token_file(settings)
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(made.text + "\n")
+    temporary.replace(path)
+    return made
+
+
+def admin_token_file(settings: Settings) -> Path:
+    return settings.data_dir / "admin.token"
+
+
+def _check_names(subject: str, tenant: str, scopes: Sequence[str]) -> None:
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not scopes:
         raise ValueError(f"unknown or missing scopes {' '.join(unknown)!r}; there are: {' '.join(SCOPES)}")
-    if ttl <= timedelta(0):
-        raise ValueError("a token must live for some time; give a positive --ttl, for example 30d")
-    now = datetime.now(UTC)
-    claims = {
-        "iss": ISSUER,
-        "aud": AUDIENCE,
-        "sub": subject,
-        "tenant": tenant,
-        "scope": " ".join(sorted(set(scopes))),
-        "iat": now,
-        "exp": now + ttl,
-        "jti": str(uuid4()),
-    }
-    return jwt.encode(claims, _key(settings), algorithm=ALGORITHM, headers={"kid": KEY_ID})
-
-
-class Verifier:
-    """Checks tokens against the key that was read when the process started."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._key = _key(settings)
-
-    def verify(self, authorization: str | None) -> Caller:
-        """The caller of a request, from its Authorization header.
-
-        Raises:
-            Unauthorized: no token, or one that is not to be believed; the message says why, but never repeats it.
-        """
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise Unauthorized("send `Authorization: Bearer TOKEN`; `scorehouse token create` makes one")
-        token = token.strip()
-        try:
-            header = jwt.get_unverified_header(token)
-            if header.get("kid") != KEY_ID or {"jwk", "jku", "x5u", "x5c", "crit"} & header.keys():
-                raise Unauthorized("the token was not made by this installation; get one from its operator")
-            claims = jwt.decode(
-                token,
-                self._key,
-                algorithms=[ALGORITHM],
-                issuer=ISSUER,
-                audience=AUDIENCE,
-                options={"require": _REQUIRED},
-            )
-        except jwt.ExpiredSignatureError as exc:
-            raise Unauthorized("the token is expired; get a new one with `scorehouse token create`") from exc
-        except jwt.InvalidTokenError as exc:
-            raise Unauthorized(f"the token is not valid here ({type(exc).__name__}); get a new one") from exc
-        subject, tenant, scope = claims["sub"], claims["tenant"], claims["scope"]
-        if not all(isinstance(value, str) and value for value in (subject, tenant, scope)):
-            raise Unauthorized("the token's sub, tenant and scope must be texts; get a new one")
-        return Caller(subject, tenant, frozenset(scope.split()))
-
-
-def ensure_admin_token(settings: Settings) -> None:
-    """Write DATA_DIR/admin.token (0600) if it is absent or about to expire; the command line picks it up."""
-    path = settings.data_dir / "admin.token"
-    if path.exists() and _lives_long_enough(path.read_text().strip(), settings):
-        return
-    token = create_token(settings, subject="admin", scopes=["admin"], ttl=timedelta(days=_ADMIN_DAYS))
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token + "\n")
-    temporary.replace(path)
-
-
-def _lives_long_enough(token: str, settings: Settings) -> bool:
-    try:
-        claims = jwt.decode(token, _key(settings), algorithms=[ALGORITHM], issuer=ISSUER, audience=AUDIENCE)
-    except jwt.InvalidTokenError:
-        return False
-    return datetime.fromtimestamp(claims["exp"], UTC) > datetime.now(UTC) + timedelta(days=_RENEW_DAYS)
-
-
-def _key(settings: Settings) -> str:
-    return settings.resolved_jwt_key_file().read_text().strip()
+    if not re.fullmatch(TENANT, tenant):
+        raise ValueError(f"{tenant!r} is no tenant's name: it has 1 to 63 letters (A to Z), digits, `.`, `_` or `-`")
+    if not 1 <= len(subject) <= LONGEST_SUBJECT or not subject.isprintable():
+        raise ValueError(f"a subject has 1 to {LONGEST_SUBJECT} printable characters; {subject!r} is none")

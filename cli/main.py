@@ -47,6 +47,7 @@ def build() -> typer.Typer:
         secrets,
         stacks,
         tokens,
+        trail,
         training,
         trainings,
     )
@@ -69,7 +70,7 @@ def build() -> typer.Typer:
         pass
 
     parts = (scoring, jobs, models, labels, audits, alerts, training, trainings)
-    for part in (*parts, stacks, processes, demo, doctor, healthcheck, tokens, secrets):
+    for part in (*parts, stacks, processes, demo, doctor, healthcheck, tokens, trail, secrets):
         part.register(app)
     return app
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +10,7 @@ import typer
 
 from cli import connection
 from cli.connection import Json
+from cli.database import user
 from cli.terminal import say, standard_error, write_fields, write_json, write_table
 
 if TYPE_CHECKING:
@@ -61,22 +60,14 @@ def switch(
     from deployment.stacks.switch import switch as run  # noqa: PLC0415  # see cli.connection
 
     token = connection.token(connection.load_settings())
-    _end(run(_config(file), to.value, who=_user(), why=why, token=token, watch=_watch), as_json)
+    _end(run(_config(file), to.value, who=user(), why=why, token=token, watch=_watch), as_json)
 
 
 def rollback(why: Why = None, file: File = None, as_json: Json = False) -> None:
     """Undo the last switch, at once; exits 1 when the stack before it is not ready."""
     from deployment.stacks.switch import rollback as run  # noqa: PLC0415  # see cli.connection
 
-    _end(run(_config(file), who=_user(), why=why, watch=_watch), as_json)
-
-
-def _user() -> str:
-    """Who is at the terminal, also behind sudo, and in a container that knows no names."""
-    try:
-        return os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
+    _end(run(_config(file), who=user(), why=why, watch=_watch), as_json)
 
 
 def _config(file: Path | None) -> Config:

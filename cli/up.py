@@ -12,7 +12,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from cli import command_lines
+from cli import command_lines, database
 from embedded import EmbeddedError
 from embedded.console import Console
 from embedded.postgres import Postgres
@@ -119,11 +119,12 @@ def _with_servers(settings: Settings, supervisor: Supervisor, console: Console) 
 def _prepare(settings: Settings) -> None:
     """The schema and the admin's token, before anything needs them."""
     # Imported here: they bring Alembic and the API along, which the other commands do without.
-    from api.tokens import ensure_admin_token  # noqa: PLC0415
+    from api.issuing import ensure_admin_token  # noqa: PLC0415
     from migrations import upgrade  # noqa: PLC0415
 
     upgrade(settings.resolved_database_url())
-    ensure_admin_token(settings)
+    with database.connected(settings) as connection:
+        ensure_admin_token(connection, settings, by=database.user())
 
 
 def _start_programs(
@@ -153,8 +154,9 @@ def _start_programs(
 def _with_absolute_paths(settings: Settings) -> Settings:
     """Paths that mean the same to the children, which work in the data folder."""
     paths: dict[str, Path | str] = {"data_dir": settings.data_dir.absolute()}
-    if settings.jwt_key_file is not None:
-        paths["jwt_key_file"] = settings.jwt_key_file.absolute()
+    for name in ("jwt_key_file", "jwks_file"):
+        if (file := getattr(settings, name)) is not None:
+            paths[name] = file.absolute()
     if settings.artefact_url is not None and "://" not in settings.artefact_url:
         paths["artefact_url"] = Path(settings.artefact_url).absolute().as_uri()
     return settings.model_copy(update=paths)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from db import models, slots
+from db import models, slots, trail
 from db.ids import uuid7
 from db.slots import OPEN
 from db.tables import deployment, deployment_event, model, model_version
@@ -71,6 +71,8 @@ def deploy(
             raise
         _tell_of_the_other(connection, name, found.id, exc)
     note(connection, values["id"], "warming", f"{version} goes into the {slot} slot; workers load it", by)
+    details = {"deployment": str(values["id"]), "why": why}
+    trail.record(connection, tenant=tenant, by=by, act="deployment.begun", target=f"{name}@{version}", details=details)
     return UUID(str(values["id"]))
 
 
@@ -110,6 +112,16 @@ def rollback(connection: Connection, tenant: str, name: str, *, by: str, why: st
         )
     )
     note(connection, deployment_id, "live", f"rolled back into the {slot} slot", by)
+    target = models.by_id(connection, current["previous"])
+    details = {"deployment": str(deployment_id), "why": why}
+    trail.record(
+        connection,
+        tenant=tenant,
+        by=by,
+        act="deployment.rolled_back",
+        target=f"{name}@{target.version}",
+        details=details,
+    )
     return deployment_id
 
 
@@ -124,6 +136,10 @@ def cancel(connection: Connection, tenant: str, name: str, deployment_id: UUID, 
     row = one(connection, found.id, name, deployment_id)
     if not end(connection, deployment.c.id == deployment_id, [f"canceled by {by}"], by):
         raise Conflict(f"deployment {deployment_id} is over already; there is nothing left to cancel ({row.to})")
+    details = {"deployment": str(deployment_id)}
+    trail.record(
+        connection, tenant=tenant, by=by, act="deployment.canceled", target=f"{name}@{row.to}", details=details
+    )
 
 
 def expire(connection: Connection, seconds: float) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
+from db import trail
 from db.tables import model, model_alias, model_version
 from db.versions import precedence
 from errors import Conflict, InvalidInput, NotFound, Problem
@@ -122,9 +123,10 @@ def add_version(connection: Connection, new: NewVersion) -> int:
             version_id: int = connection.execute(
                 sa.insert(model_version).values(**values).returning(model_version.c.id)
             ).scalar_one()
-            return version_id
     except IntegrityError:
         return _same_content(connection, model_id, new)
+    _record(connection, new)
+    return version_id
 
 
 def claim_registration(connection: Connection) -> Version | None:
@@ -363,9 +365,22 @@ def _same_content(connection: Connection, model_id: int, new: NewVersion) -> int
                 wants_candidate=new.candidate,
             )
         )
+        _record(connection, new)
     elif new.candidate:
         _make_candidate(connection, row)
     return int(row.id)
+
+
+def _record(connection: Connection, new: NewVersion) -> None:
+    details = {"digest": new.digest, "format": new.format, "trusted": new.trusted}
+    trail.record(
+        connection,
+        tenant=new.tenant,
+        by=new.created_by,
+        act="version.registered",
+        target=f"{new.model}@{new.version}",
+        details=details,
+    )
 
 
 def _make_candidate(connection: Connection, row: sa.Row[Any]) -> None:

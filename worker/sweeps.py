@@ -15,6 +15,8 @@ from db import (
     periodic,
     predictions,
     retention,
+    tokens,
+    trail,
     trainings,
     workers,
 )
@@ -102,6 +104,8 @@ def housekeeping(engine: Engine, settings: Settings) -> str:
         made = predictions.ensure_partitions(connection)
         removed = retention.sweep(connection, days=settings.retention_days)
         audits.sweep(connection, days=settings.retention_days)
+        tokens.sweep(connection)
+        trail.sweep(connection, days=settings.trail_days)
         workers.sweep(connection)
         periodic.sweep(connection)
         periodic.end(connection, "housekeeping", slot)

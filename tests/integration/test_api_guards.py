@@ -24,7 +24,8 @@ from sqlalchemy import Engine
 from api.app import create_app
 from api.auth import PUBLIC, required_scope
 from api.docs import openapi
-from api.tokens import AUDIENCE, ISSUER, KEY_ID, SCOPES, create_token
+from api.keys import FIRST_KEY as KEY_ID
+from api.tokens import AUDIENCE, ISSUER, SCOPES, create_token
 from cli import command_lines
 from db import workers
 from db.engine import transaction
@@ -46,6 +47,7 @@ ROUTES = {
     "GET /v1/alerts/<uuid:id>": "audits:read",
     "GET /v1/audits/<uuid:id>": "audits:read",
     "GET /v1/audits/<uuid:id>/report": "audits:read",
+    "GET /v1/audit-trail": "admin",
     "GET /v1/jobs": "jobs:read",
     "GET /v1/jobs/<uuid:id>": "jobs:read",
     "GET /v1/jobs/<uuid:id>/errors": "jobs:read",
@@ -65,6 +67,7 @@ ROUTES = {
     "GET /v1/models/<model>/versions/<version>": "models:read",
     "GET /v1/models/<model>/versions/<version>/metrics": "models:read",
     "GET /v1/predictions": "jobs:read",
+    "GET /v1/tokens": "admin",
     "POST /predict": "jobs:write",
     "POST /predict/batch": "jobs:write",
     "POST /v1/alerts/<uuid:id>/ack": "deploy",
@@ -79,6 +82,8 @@ ROUTES = {
     "POST /v1/models/<model>/rollback": "deploy",
     "POST /v1/models/<model>/trainings": "models:write",
     "POST /v1/models/<model>/versions": "models:write",
+    "POST /v1/tokens": "admin",
+    "POST /v1/tokens/<uuid:id>/revoke": "admin",
     "PUT /v1/models/<model>/audit-policy": "deploy",
     "PUT /v1/models/<model>/training-policy": "models:write",
 }
