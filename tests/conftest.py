@@ -82,6 +82,13 @@ def database_url(servers: Servers, template: str) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def module_database_url(servers: Servers, template: str) -> Iterator[str]:
+    """A migrated database for tests that only read."""
+    with _database(servers, f"TEMPLATE {template}") as url:
+        yield url
+
+
 @pytest.fixture
 def empty_database_url(servers: Servers) -> Iterator[str]:
     """A database without any table."""
