@@ -54,7 +54,6 @@ def install(app: Flask, verifier: Verifier, revocations: Revocations, *, on_loop
 
     @app.before_request
     def authenticate() -> None:
-        trail.token_in_use.set(None)  # threads serve one request after the other
         if request.endpoint is None:  # no such route, or not with this method: Flask answers that
             return
         view = current_app.view_functions[request.endpoint]
@@ -67,3 +66,8 @@ def install(app: Flask, verifier: Verifier, revocations: Revocations, *, on_loop
         found.require(needed)
         g.caller = found
         trail.token_in_use.set(found.jti)
+
+    @app.teardown_request
+    def forget(_error: BaseException | None) -> None:
+        """The thread serves another request next."""
+        trail.token_in_use.set(None)

@@ -51,6 +51,8 @@ def create_engine(
         max_overflow=pool_size,
         pool_timeout=5,
         pool_pre_ping=True,
+        # A statement that fails is logged; the records, keys and labels that it carried are not.
+        hide_parameters=True,
         connect_args={**_NETWORK, "options": options, "application_name": name},
     )
 

@@ -610,7 +610,8 @@ audit_trail = sa.Table(
     "audit_trail",
     metadata,
     sa.Column("id", UUID(as_uuid=True), primary_key=True),
-    _timestamp("at", default=True),
+    # The order of the acts, also of those of one transaction.
+    sa.Column("at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("clock_timestamp()")),
     # NULL: the act concerns the whole installation.
     sa.Column("tenant", sa.Text),
     sa.Column("by", sa.Text, nullable=False),
@@ -619,6 +620,6 @@ audit_trail = sa.Table(
     sa.Column("details", JSONB, nullable=False, server_default="{}"),
     # Of the request's token; NULL: a command or a worker did it.
     sa.Column("token_jti", sa.Text),
-    sa.Index("audit_trail_tenant_idx", "tenant", "id"),
-    sa.Index("audit_trail_at_idx", "at"),
+    sa.Index("audit_trail_tenant_idx", "tenant", "at", "id"),
+    sa.Index("audit_trail_at_idx", "at", "id"),
 )

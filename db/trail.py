@@ -90,10 +90,17 @@ def page(
     if by is not None:
         query = query.where(audit_trail.c.by == by)
     if after is not None:
-        query = query.where(audit_trail.c.id < after)
-    return connection.execute(query.order_by(audit_trail.c.id.desc()).limit(limit)).all()
+        query = query.where(_older_than(after))
+    return connection.execute(query.order_by(audit_trail.c.at.desc(), audit_trail.c.id.desc()).limit(limit)).all()
 
 
 def sweep(connection: Connection, *, days: int) -> int:
     """Remove entries that are older; returns how many. Nothing younger than 30 days goes, whatever is asked for."""
     return int(connection.execute(sa.select(sa.func.audit_trail_expire(days))).scalar_one())
+
+
+def _older_than(entry_id: UUID) -> sa.ColumnElement[bool]:
+    """Ids alone do not tell: within a millisecond they are in no order."""
+    other = audit_trail.alias()
+    at = sa.select(other.c.at).where(other.c.id == entry_id).scalar_subquery()
+    return sa.or_(audit_trail.c.at < at, sa.and_(audit_trail.c.at == at, audit_trail.c.id < entry_id))

@@ -57,7 +57,7 @@ def upgrade() -> None:
     op.create_index('token_revoked_idx', 'token', ['jti'], unique=False, postgresql_where=sa.text('revoked_at IS NOT NULL'))
     op.create_table('audit_trail',
     sa.Column('id', sa.UUID(), nullable=False),
-    sa.Column('at', sa.TIMESTAMP(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('at', sa.TIMESTAMP(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.Column('tenant', sa.Text(), nullable=True),
     sa.Column('by', sa.Text(), nullable=False),
     sa.Column('act', sa.Text(), nullable=False),
@@ -66,8 +66,8 @@ def upgrade() -> None:
     sa.Column('token_jti', sa.Text(), nullable=True),
     sa.PrimaryKeyConstraint('id', name=op.f('audit_trail_pkey'))
     )
-    op.create_index('audit_trail_tenant_idx', 'audit_trail', ['tenant', 'id'], unique=False)
-    op.create_index('audit_trail_at_idx', 'audit_trail', ['at'], unique=False)
+    op.create_index('audit_trail_tenant_idx', 'audit_trail', ['tenant', 'at', 'id'], unique=False)
+    op.create_index('audit_trail_at_idx', 'audit_trail', ['at', 'id'], unique=False)
     op.execute(_APPEND_ONLY)
     op.execute(
         'CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit_trail '
