@@ -10,10 +10,10 @@ import psycopg2
 import psycopg2.extensions
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from errors import Unavailable
+from errors import InvalidInput, Unavailable
 
 # A peer that vanished without a word is noticed after about 5 + 3 * 2 seconds, also while we wait for an answer.
 _NETWORK = {
@@ -24,6 +24,8 @@ _NETWORK = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
+
+_DRIVERS = {"postgresql", "postgres", "postgresql+psycopg2"}
 
 
 def create_engine(
@@ -36,10 +38,11 @@ def create_engine(
         name: `application_name`, to be seen in pg_stat_activity.
         statement_timeout: seconds after which the server cancels a statement.
         idle_timeout: seconds after which the server ends a session that holds a transaction open and does nothing.
+
+    Raises:
+        InvalidInput: the URL cannot be one of Postgres; it is not repeated, since it may hold a password.
     """
-    parsed = sa.make_url(url)
-    if parsed.drivername in {"postgresql", "postgres"}:
-        parsed = parsed.set(drivername="postgresql+psycopg2")
+    parsed = _parsed(url)
     options = (
         f"-c timezone=UTC -c statement_timeout={int(statement_timeout * 1000)} "
         f"-c idle_in_transaction_session_timeout={int(idle_timeout * 1000)} "
@@ -55,6 +58,17 @@ def create_engine(
         hide_parameters=True,
         connect_args={**_NETWORK, "options": options, "application_name": name},
     )
+
+
+def _parsed(url: str) -> sa.URL:
+    wrong = "the database's URL (SCOREHOUSE_DATABASE_URL) must be like postgresql://USER@HOST:5432/NAME; mend it"
+    try:
+        parsed = sa.make_url(url)
+    except (ArgumentError, ValueError):
+        raise InvalidInput(wrong) from None
+    if parsed.drivername not in _DRIVERS:
+        raise InvalidInput(wrong)
+    return parsed.set(drivername="postgresql+psycopg2")
 
 
 @contextmanager
