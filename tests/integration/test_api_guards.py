@@ -145,6 +145,14 @@ def test_every_route_is_in_the_table_with_its_scope(app: OpenAPI) -> None:
     assert set(ROUTES.values()) <= {PUBLIC, *SCOPES}
 
 
+def test_every_route_and_scope_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "scopes.md").read_text()
+    rows = re.findall(r"^\| `([A-Z]+ /[^`]*)` \| (?:`([a-z:]+)`|—) \|$", page, re.MULTILINE)
+    told = {route: scope or PUBLIC for route, scope in rows}
+    assert told == {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route): scope for route, scope in ROUTES.items()}
+    assert set(re.findall(r"^\| `([a-z:]+)` \|", page, re.MULTILINE)) == set(SCOPES)
+
+
 def test_every_route_is_in_the_openapi_document_with_its_scope(app: OpenAPI) -> None:
     document = openapi(app)
     for route, scope in ROUTES.items():
