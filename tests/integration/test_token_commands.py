@@ -209,3 +209,24 @@ def test_secrets_are_made_private_and_the_metrics_token_opens_metrics_alone(
     )
     assert found.scopes == {"metrics:read"}
     assert not found.has("audits:read")
+
+
+def test_doctor_tells_of_secrets_that_others_can_read(command: Command, settings: Settings) -> None:
+    def finding() -> tuple[str, str]:
+        checks = {check["name"]: check for check in command("doctor", "--json").json["checks"]}
+        return checks["secrets"]["state"], checks["secrets"]["advice"]
+
+    assert finding() == ("ok", "")
+    (settings.data_dir / "jwt.key").chmod(0o640)
+    assert finding() == ("warning", f"chmod 600 {settings.data_dir / 'jwt.key'}")
+
+
+def test_an_api_with_keys_that_are_no_good_is_not_started(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "jwks.json"
+    file.write_text('{"keys": [{"kty": "oct", "kid": "k", "k": "c2VjcmV0"}]}')
+    issuer = {"jwks_issuer": "https://issuer.example", "jwks_audience": "scores"}
+    told = command("api", jwks_file=str(file), **issuer)
+    assert (told.code, "shared secret" in told.err, "c2VjcmV0" in told.err) == (1, True, False)
+    assert "set both" in command("api", jwks_file=str(file)).err
+    (tmp_path / "jwt.key").write_text("short")
+    assert "shorter than 32 bytes" in command("api").err
