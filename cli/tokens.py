@@ -66,6 +66,8 @@ def create(
 def list_tokens(tenant: Tenant = None, subject: Subject = None, as_json: Json = False, url: Url = None) -> None:
     """List the tokens on record, the last made first; of all tenants, or those of your own through the API."""
     found = _from_database(load_settings(), tenant, subject) if _direct(url) else _from_api(url, tenant, subject)
+    if len(found) == _LISTED:
+        warn(f"These are the last {_LISTED:,}; name a --tenant or a --subject to see others.")
     if as_json:
         write_json({"tokens": found})
     elif not found:

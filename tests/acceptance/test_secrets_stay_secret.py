@@ -7,6 +7,7 @@ import secrets
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -51,7 +52,7 @@ class Canaries:
 
 @pytest.fixture
 def canaries() -> Canaries:
-    names = ("key", "flower", "database", "webhook-address", "webhook", "smtp")
+    names = ("key", "flower", "database", "broker", "webhook-address", "webhook", "smtp")
     return Canaries({name: canary(name) for name in names})
 
 
@@ -97,6 +98,7 @@ def test_no_secret_is_said_aloud(own_house: House, canaries: Canaries, engine: E
     unreachable_channels(house, engine)
     flower(house, said)
     commands(house, token, said, tmp_path)
+    without_their_broker(house, canaries, tmp_path)
 
     processes = [psutil.Process(int(house.stack.found["pid"]))]
     processes += processes[0].children(recursive=True)
@@ -234,6 +236,33 @@ def commands(house: House, token: str, said: dict[str, str], folder: Path) -> No
         )
         assert "Traceback" not in done.stderr, (arguments, done.stderr)
         said[f"command {number} {' '.join(arguments)}"] = done.stdout + done.stderr
+
+
+def without_their_broker(house: House, canaries: Canaries, folder: Path) -> None:
+    """Processes that cannot reach a broker whose URL holds a password, until they say so."""
+    environment = {**os.environ, **house.stack.environment}
+    environment["SCOREHOUSE_BROKER_URL"] = f"redis://:{canaries.secrets['broker']}@127.0.0.1:1/0"
+    for arguments in (["worker", "--lane", "bulk", "--concurrency", "1"], ["beat", "--data-dir", str(folder / "beat")]):
+        command = [sys.executable, "-m", "cli.main", *arguments]
+        with subprocess.Popen(command, env=environment, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+            watch = threading.Timer(90, process.kill)
+            watch.start()
+            assert process.stderr is not None
+            lines = []
+            for line in process.stderr:
+                lines.append(line)
+                if "127.0.0.1:1" in line or "Connection refused" in line:
+                    break
+            canaries.said[f"command line of {arguments[0]}"] = " ".join(psutil.Process(process.pid).cmdline())
+            process.terminate()
+            lines += process.stderr.readlines()
+            watch.cancel()
+        canaries.said[f"{arguments[0]} without a broker"] = "".join(lines)
+        assert "refused" in "".join(lines)
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "doctor"], env=environment, capture_output=True, text=True, check=False
+    )
+    canaries.said["doctor without a broker"] = done.stdout + done.stderr
 
 
 def files(folder: Path) -> list[Path]:

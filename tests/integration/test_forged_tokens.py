@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import forging
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 from flask.testing import FlaskClient
 from forging import claims, hs256, outside, own, written
 
 from api.app import create_app
 from api.tokens import AUDIENCE, ISSUER
+from api.verification import Verifier, parsed
+from errors import Unauthorized
 from settings import Settings
 
 HOUR = 3600
@@ -361,3 +368,51 @@ def test_a_guessable_key_keeps_the_api_from_starting(settings: Settings, tmp_pat
         with pytest.raises(Exception, match=r"shorter than 32 bytes|is no key set") as refused:
             create_app(settings.model_copy(update={"jwt_key_file": tmp_path / "jwt.key"}))
         assert "secret" not in str(refused.value)
+
+
+def test_no_letter_of_a_token_can_be_another_one(settings: Settings) -> None:
+    verifier, token = Verifier(settings), own()
+    assert verifier.read(token).subject == "tests"
+    for place, letter in enumerate(token):
+        other = LETTERS[(LETTERS.find(letter) + 1) % len(LETTERS)]
+        for changed in (token[:place] + other + token[place + 1 :], token[:place] + token[place + 1 :]):
+            with pytest.raises(Unauthorized):
+                verifier.read(changed)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+NAMES = ("iss", "aud", "sub", "tenant", "scope", "iat", "exp", "nbf", "jti")
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(
+    header=st.dictionaries(st.sampled_from(("alg", "kid", "typ", "crit", "jwk", "x")), JSON, max_size=3),
+    body=st.dictionaries(st.sampled_from(NAMES), JSON, max_size=3),
+)
+def test_whatever_a_signed_token_says_it_is_believed_or_refused(
+    settings: Settings, header: dict[str, Any], body: dict[str, Any]
+) -> None:
+    """Never another error; and what is believed has names and a time that the rest of the code can work with."""
+    verifier = Verifier(settings)
+    for head, said in (({}, body), (header, {}), (header, body)):
+        token = written({"alg": "HS256", "kid": "newest"} | head, claims() | said, hs256(forging.NEWEST))
+        try:
+            caller = verifier.read(token)
+        except Unauthorized:
+            continue
+        assert re.fullmatch(r"[A-Za-z0-9._-]{1,63}", caller.tenant)
+        assert 0 < len(caller.subject.encode()) <= 800
+        assert datetime.fromtimestamp(caller.expires, UTC) > datetime.now(UTC)
+
+
+@hypothesis.settings(max_examples=500, deadline=None)
+@hypothesis.given(st.binary(max_size=60) | st.text(max_size=60))
+def test_no_text_is_a_token(text: str | bytes) -> None:
+    parts = text.decode("latin-1") if isinstance(text, bytes) else text
+    for token in (parts, f"{parts}.{parts}.{parts}", f"{forging.text64(parts.encode(errors='replace'))}.e30.e30"):
+        with contextlib.suppress(Unauthorized):
+            parsed(token)
