@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from flask import Flask, current_app, g, request
 
 from api.tokens import Caller, Verifier
+from errors import Unauthorized
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -40,8 +41,22 @@ def caller() -> Caller:
     return found
 
 
+def sees_models_of(tenant: str) -> bool:
+    """Whether who sent a request to a public route may read the names of a tenant's models: the machine itself may, and
+    the tenant.
+    """
+    if g.direct:
+        return True
+    verifier: Verifier = current_app.extensions["verifier"]
+    try:
+        return verifier.verify(request.headers.get("Authorization")).tenant == tenant
+    except Unauthorized:
+        return False
+
+
 def install(app: Flask, verifier: Verifier, *, on_loopback: bool) -> None:
     """Check every request before anything of it is parsed."""
+    app.extensions["verifier"] = verifier
 
     @app.before_request
     def authenticate() -> None:
@@ -49,8 +64,8 @@ def install(app: Flask, verifier: Verifier, *, on_loopback: bool) -> None:
             return
         view = current_app.view_functions[request.endpoint]
         needed = required_scope(view)
-        direct = on_loopback and "X-Forwarded-For" not in request.headers
-        if needed == PUBLIC or (direct and getattr(view, "open_on_loopback", False)):
+        g.direct = on_loopback and "X-Forwarded-For" not in request.headers
+        if needed == PUBLIC or (g.direct and getattr(view, "open_on_loopback", False)):
             return
         g.caller = verifier.verify(request.headers.get("Authorization"))
         g.caller.require(needed)

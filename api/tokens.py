@@ -25,12 +25,16 @@ SCOPES = (
     "models:write",
     "deploy",
     "audits:read",
+    "metrics:read",
     "admin",
 )
+# Of the whole installation: `admin` is all of what belongs to a tenant.
+METRICS = "metrics:read"
 DEFAULT_TENANT = "default"
 
 _ADMIN_DAYS = 365
 _RENEW_DAYS = 30
+_ADMIN_SCOPES = ["admin", METRICS]
 _REQUIRED = ["exp", "iat", "iss", "aud", "sub", "tenant", "scope", "jti"]
 
 
@@ -43,8 +47,8 @@ class Caller:
     scopes: frozenset[str]
 
     def require(self, scope: str) -> None:
-        """Raises Forbidden unless the token has the scope; `admin` has them all."""
-        if scope not in self.scopes and "admin" not in self.scopes:
+        """Raises Forbidden unless the token has the scope; `admin` has all of a tenant's."""
+        if scope not in self.scopes and ("admin" not in self.scopes or scope == METRICS):
             raise Forbidden(f"this needs a token with the scope {scope!r}; yours has: {' '.join(sorted(self.scopes))}")
 
 
@@ -115,11 +119,11 @@ class Verifier:
 
 
 def ensure_admin_token(settings: Settings) -> None:
-    """Write DATA_DIR/admin.token (0600) if it is absent or about to expire; the command line picks it up."""
+    """Write DATA_DIR/admin.token (0600) if it is absent about to expire, or of an earlier release; the command line picks it up."""
     path = settings.data_dir / "admin.token"
     if path.exists() and _lives_long_enough(path.read_text().strip(), settings):
         return
-    token = create_token(settings, subject="admin", scopes=["admin"], ttl=timedelta(days=_ADMIN_DAYS))
+    token = create_token(settings, subject="admin", scopes=_ADMIN_SCOPES, ttl=timedelta(days=_ADMIN_DAYS))
     temporary = path.with_suffix(".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -132,7 +136,8 @@ def _lives_long_enough(token: str, settings: Settings) -> bool:
         claims = jwt.decode(token, _key(settings), algorithms=[ALGORITHM], issuer=ISSUER, audience=AUDIENCE)
     except jwt.InvalidTokenError:
         return False
-    return datetime.fromtimestamp(claims["exp"], UTC) > datetime.now(UTC) + timedelta(days=_RENEW_DAYS)
+    lives = datetime.fromtimestamp(claims["exp"], UTC) > datetime.now(UTC) + timedelta(days=_RENEW_DAYS)
+    return lives and set(_ADMIN_SCOPES) <= set(claims["scope"].split())
 
 
 def _key(settings: Settings) -> str:
