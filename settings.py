@@ -25,6 +25,10 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(Path(".scorehouse"), description="secrets, artefacts and, when embedded, the servers' data")
     database_url: str | None = Field(None, description="SQLAlchemy URL of Postgres; unset: the embedded one")
+    database_owner_url: str | None = Field(
+        None,
+        description="the same of the owner of the tables, for `scorehouse db upgrade`; unset: that of DATABASE_URL",
+    )
     broker_url: str | None = Field(None, description="Celery broker URL; unset: the embedded Valkey")
     artefact_url: str | None = Field(
         None, description="artefact store: a folder, file:///… or s3://bucket/prefix; unset: DATA_DIR/artefacts"
@@ -137,6 +141,13 @@ class Settings(BaseSettings):
             LookupError: none is set and no stack was started from this data folder.
         """
         return self._resolved("database_url")
+
+    def resolved_database_owner_url(self) -> str:
+        """Like `resolved_database_url`, of who owns the tables and may change them."""
+        owner = self.database_owner_url or (
+            None if self.database_url else self.running_stack().get("database_owner_url")
+        )
+        return str(owner or self.resolved_database_url())
 
     def resolved_broker_url(self) -> str:
         """Like `resolved_database_url`, of the broker."""

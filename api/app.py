@@ -32,7 +32,7 @@ from api.completions import Completions
 from api.context import Context
 from api.revocations import Revocations
 from api.verification import Verifier
-from db.engine import create_engine
+from db.engine import TENANT_ROLE, create_engine, for_system
 from registry.store import ArtefactStore
 from settings import Settings, get_settings
 
@@ -55,13 +55,15 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     )
     app.json.ensure_ascii = False  # type: ignore[attr-defined]  # of Flask's default provider
     app.json.sort_keys = False  # type: ignore[attr-defined]  # as above
-    engine = create_engine(settings.resolved_database_url(), name="scorehouse-api", pool_size=settings.api_threads // 2)
+    engine = create_engine(
+        settings.resolved_database_url(), name="scorehouse-api", role=TENANT_ROLE, pool_size=settings.api_threads // 2
+    )
     app.extensions["scorehouse"] = Context(
         settings,
         engine,
         ArtefactStore(settings.resolved_artefact_url()),
         Completions(engine, settings.api_threads // 2),
-        Revocations(engine),
+        Revocations(for_system(engine)),
     )
     app.register_error_handler(ValidationError, problems.from_validation)
     problems.install(app)

@@ -11,6 +11,7 @@ from api.revocations import Revocations
 from api.tokens import Caller
 from api.verification import Verifier
 from db import trail
+from errors import Unauthorized
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -49,8 +50,25 @@ def caller() -> Caller:
     return found
 
 
+def sees_models_of(tenant: str) -> bool:
+    """Whether who sent a request to a public route may read the names of a tenant's models: the machine itself may, and
+    the tenant.
+    """
+    if g.direct:
+        return True
+    verifier: Verifier = current_app.extensions["verifier"]
+    revocations: Revocations = current_app.extensions["scorehouse"].revocations
+    try:
+        found = verifier.verify(request.headers.get("Authorization"))
+        revocations.check(found, without_database=True)
+    except Unauthorized:
+        return False
+    return found.tenant == tenant
+
+
 def install(app: Flask, verifier: Verifier, revocations: Revocations, *, on_loopback: bool) -> None:
     """Check every request before anything of it is parsed."""
+    app.extensions["verifier"] = verifier
 
     @app.before_request
     def authenticate() -> None:
@@ -58,8 +76,8 @@ def install(app: Flask, verifier: Verifier, revocations: Revocations, *, on_loop
             return
         view = current_app.view_functions[request.endpoint]
         needed = required_scope(view)
-        direct = on_loopback and "X-Forwarded-For" not in request.headers
-        if needed == PUBLIC or (direct and getattr(view, "open_on_loopback", False)):
+        g.direct = on_loopback and "X-Forwarded-For" not in request.headers
+        if needed == PUBLIC or (g.direct and getattr(view, "open_on_loopback", False)):
             return
         found = verifier.verify(request.headers.get("Authorization"))
         revocations.check(found, without_database=getattr(view, "tells_of_outages", False))

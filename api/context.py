@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from flask import current_app
+from flask import current_app, g
 from sqlalchemy import Engine
 
 from api.completions import Completions
 from api.revocations import Revocations
+from db.engine import for_system, for_tenant
 from permits import Publisher, publisher
 from registry.store import ArtefactStore
 from settings import Settings
@@ -16,6 +17,8 @@ from settings import Settings
 
 @dataclass(frozen=True)
 class Context:
+    """`engine` sees the rows of the tenant whose request it is, and none where there is no caller."""
+
     settings: Settings
     engine: Engine
     store: ArtefactStore
@@ -30,7 +33,7 @@ class Context:
     @property
     def system_engine(self) -> Engine:
         """For what belongs to no tenant, or to all of them: health, metrics, tokens, quotas."""
-        return self.engine
+        return for_system(self.engine)
 
     @property
     def publisher(self) -> Publisher:
@@ -38,6 +41,6 @@ class Context:
 
 
 def context() -> Context:
-    """The context of the application that serves the current request."""
+    """The context of the application that serves the current request, for its caller."""
     found: Context = current_app.extensions["scorehouse"]
-    return found
+    return replace(found, engine=for_tenant(found.engine, g.caller.tenant)) if "caller" in g else found

@@ -10,7 +10,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from api import schemas
-from api.auth import PUBLIC, scope
+from api.auth import PUBLIC, scope, sees_models_of
 from api.context import context
 from db import models, workers
 from db.engine import transaction
@@ -52,10 +52,11 @@ def ready() -> Response:
 def health(query: schemas.HealthQuery) -> Response:
     """The database answers, and a live worker holds each model in production.
 
+    Names of models are for their tenant's tokens, and for the machine itself while the API listens on loopback only.
     With `release=self` only workers of this API's own release and stack count: could it do without the other stack?
     """
     document = _document(context().settings.release if query.release == "self" else None)
-    whole = document["workers"] > 0 and all(state == "ready" for state in document["models"].values())
+    whole = document["workers"] > 0 and document["models_missing"] == 0
     return _answer(document, ok=document["database"] == "ok" and whole)
 
 
@@ -66,6 +67,7 @@ def _document(release: str | None) -> dict[str, Any]:
         "workers": 0,
         "lanes": dict.fromkeys(LANES, 0),
         "models": {},
+        "models_missing": 0,
         "release": context().settings.release,
         "releases": {},
     }
@@ -83,12 +85,15 @@ def _document(release: str | None) -> dict[str, Any]:
     refused = {digest: reason for child in children for digest, reason in child.refused.items()}
     document["workers"] = len(children)
     document["lanes"] = {lane: sum(lane in child.lanes for child in children) for lane in LANES}
+    seen = {tenant for tenant in {version.tenant for version in production} if sees_models_of(tenant)}
     document["models"] = {
         f"{version.model}@{version.version}": (
             "ready" if version.digest in held else refused.get(version.digest, "no live worker holds it")
         )
         for version in production
+        if version.tenant in seen
     }
+    document["models_missing"] = sum(version.digest not in held for version in production)
     document["releases"] = dict(sorted(Counter(child.release for child in every).items()))
     return document
 

@@ -42,11 +42,11 @@ def install(app: Flask) -> None:
 
 
 @blueprint.get("/metrics", responses={200: {"description": "Prometheus text", "content": {"text/plain": {}}}})
-@scope("audits:read")
+@scope("metrics:read")
 @open_on_loopback
 @tells_of_outages
 def metrics() -> Response:
-    """Metrics for Prometheus; without a token only while the API listens on loopback alone."""
+    """Metrics of the whole installation for Prometheus; without a token only while the API listens on loopback alone."""
     registry = CollectorRegistry()
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # has no types

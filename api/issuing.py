@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from api.tokens import Caller, Made, admin_token_file, make_admin_token, make_token
+from api.tokens import ADMIN_SCOPES, Caller, Made, admin_token_file, make_admin_token, make_token
 from api.verification import Verifier
 from db import tokens
 from db.tokens import NewToken
@@ -36,7 +36,7 @@ def issue(
 
 
 def ensure_admin_token(connection: Connection, settings: Settings, *, by: str) -> None:
-    """Make DATA_DIR/admin.token unless it is good for some time yet. Raises as `make_token`, and as `Verifier`."""
+    """Make DATA_DIR/admin.token unless it is good for some time yet, and for all that this release gives it. Raises as `make_token`, and as `Verifier`."""
     if not _is_good(connection, settings):
         _record(connection, make_admin_token(settings), by=by)
 
@@ -47,7 +47,7 @@ def _is_good(connection: Connection, settings: Settings) -> bool:
     except (FileNotFoundError, Unauthorized):
         return False
     lasts = found.expires > time.time() + timedelta(days=_RENEW_DAYS).total_seconds()
-    return lasts and found.jti not in tokens.revoked(connection)
+    return lasts and found.scopes >= set(ADMIN_SCOPES) and found.jti not in tokens.revoked(connection)
 
 
 def _record(connection: Connection, made: Made, *, by: str, parent: Caller | None = None) -> None:

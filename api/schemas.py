@@ -689,7 +689,10 @@ class Health(BaseModel):
     database: str = Field(description="`ok`, or why the API cannot use it")
     workers: int = Field(description="live worker processes")
     lanes: dict[str, int] = Field(description="how many of them serve each lane")
-    models: dict[str, str] = Field(description="each production model: `ready`, or what is missing")
+    models: dict[str, str] = Field(
+        description="each production model that the caller may see: `ready`, or what is missing"
+    )
+    models_missing: int = Field(description="production models, of any tenant, that no live worker holds")
     release: str = Field(description="of this API, with its stack if it has a name: `0.2.0+green`")
     releases: dict[str, int] = Field(description="all live worker processes by their release")
 

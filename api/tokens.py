@@ -30,7 +30,10 @@ SCOPES = (
     "admin",
 )
 # Metrics tell of all tenants, so they are not among what a tenant's admin may do.
-BEYOND_ADMIN = frozenset({"metrics:read"})
+METRICS = "metrics:read"
+BEYOND_ADMIN = frozenset({METRICS})
+#: Of the token that the command line finds: whoever runs the installation looks at its metrics too.
+ADMIN_SCOPES = ("admin", METRICS)
 DEFAULT_TENANT = "default"
 TENANT = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 LONGEST_SUBJECT = 200
@@ -131,7 +134,7 @@ def create_token(
 def make_admin_token(settings: Settings) -> Made:
     """Make DATA_DIR/admin.token (0600) anew; the command line picks it up. Raises as `make_token`."""
     life = min(timedelta(days=_ADMIN_DAYS), timedelta(days=settings.max_token_days))
-    made = make_token(settings, subject="admin", scopes=["admin"], ttl=life)
+    made = make_token(settings, subject="admin", scopes=ADMIN_SCOPES, ttl=life)
     path = admin_token_file(settings)
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)

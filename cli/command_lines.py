@@ -16,6 +16,7 @@ from settings import Settings
 # The lane whose workers serve no other (`permits.TRAINING`; Celery takes time to import), and what a child of it may keep.
 TRAINING = "training"
 _TRAINING_KIB = 1024 * 1024
+_OPERATORS_OWN = ("token", "database_owner_url")
 # A worker child is one core's worth of work: linear algebra that starts a thread per core would only fight its siblings.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -63,14 +64,20 @@ def flower_environment(password: str) -> dict[str, str]:
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:
-    """Our environment with every setting that was set, wherever it was: a child needs neither our flags nor our .env."""
-    chosen = settings.model_dump(mode="json", include=settings.model_fields_set - {"token"}, exclude_none=True)
+    """Our environment with every setting that was set, wherever it was: a child needs neither our flags nor our .env.
+
+    Without what is the operator's: a token of clients, and the owner of the tables.
+    """
+    given = settings.model_fields_set - set(_OPERATORS_OWN)
+    chosen = settings.model_dump(mode="json", include=given, exclude_none=True)
     secrets = {name: value.get_secret_value() for name, value in settings if isinstance(value, SecretStr)}
     variables = {
         f"SCOREHOUSE_{name.upper()}": _as_text(secrets.get(name, value))  # JSON shows a secret as asterisks
         for name, value in chosen.items()
     }
-    return {**os.environ, **variables, "PYTHONUNBUFFERED": "1"}
+    own = {f"SCOREHOUSE_{name.upper()}" for name in _OPERATORS_OWN}
+    inherited = {name: value for name, value in os.environ.items() if name not in own}
+    return {**inherited, **variables, "PYTHONUNBUFFERED": "1"}
 
 
 def _celery(module: str) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import typer
 
@@ -28,30 +29,37 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return _flushed(_run(arguments))
 
 
-def build() -> typer.Typer:
-    """The command line with all its commands.
+# Which module a word on the command line is in. Each word brings its module's libraries along, so a command imports only
+# its own: a rollback is typed in a hurry.
+PARTS = {
+    "score": "scoring",
+    "history": "audits",
+    "jobs": "jobs",
+    "models": "models",
+    "labels": "labels",
+    "audit": "audits",
+    "alerts": "alerts",
+    "train": "training",
+    "retrain": "trainings",
+    "trainings": "trainings",
+    "stacks": "stacks",
+    "up": "processes",
+    "api": "processes",
+    "worker": "processes",
+    "beat": "processes",
+    "flower": "processes",
+    "db": "processes",
+    "demo": "demo",
+    "doctor": "doctor",
+    "healthcheck": "healthcheck",
+    "token": "tokens",
+    "trail": "trail",
+    "secrets": "secrets",
+}
 
-    The parts are imported here, and import what they need when they run: `--help` must not wait for pandas.
-    """
-    from cli import (  # noqa: PLC0415  # as said
-        alerts,
-        audits,
-        demo,
-        doctor,
-        healthcheck,
-        jobs,
-        labels,
-        models,
-        processes,
-        scoring,
-        secrets,
-        stacks,
-        tokens,
-        trail,
-        training,
-        trainings,
-    )
 
+def build(word: str | None = None) -> typer.Typer:
+    """The command line: with all its commands, or with those of the module that `word` is in."""
     app = typer.Typer(
         help="Score records with machine-learning models, in bulk and durably.",
         no_args_is_help=True,
@@ -69,9 +77,8 @@ def build() -> typer.Typer:
     ) -> None:
         pass
 
-    parts = (scoring, jobs, models, labels, audits, alerts, training, trainings)
-    for part in (*parts, stacks, processes, demo, doctor, healthcheck, tokens, trail, secrets):
-        part.register(app)
+    for part in dict.fromkeys(PARTS.values() if word not in PARTS else [PARTS[word]]):
+        import_module(f"cli.{part}").register(app)
     return app
 
 
@@ -85,7 +92,8 @@ def _version(wanted: bool) -> None:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        build()(args=None if arguments is None else list(arguments), prog_name="scorehouse")
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        build(given[0] if given else None)(args=given, prog_name="scorehouse")
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     except KeyboardInterrupt:

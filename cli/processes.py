@@ -105,8 +105,10 @@ def db_upgrade(data_dir: DataDir = None) -> None:
     """Bring the schema to what this release needs; does nothing when it is there, or further, already."""
     from migrations import check, upgrade  # noqa: PLC0415 - Alembic
 
-    url = _database_url(_settings(data_dir=data_dir))
-    upgrade(url)
+    settings = _settings(data_dir=data_dir)
+    login = _database_url(settings)
+    url = settings.resolved_database_owner_url()
+    upgrade(url, login=login)
     typer.echo(check(url).told)
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
-
 from cli.terminal import printable, say, standard_error
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from scorehouse_client import Job
 
 LINE_SECONDS = 3.0
@@ -80,6 +80,8 @@ class Bars:
     """One bar per stage, each shown when its stage begins."""
 
     def __init__(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415  # takes time, and few see bars
+
         self._progress = Progress(
             TextColumn("{task.description:<12}", markup=False),
             BarColumn(bar_width=30),

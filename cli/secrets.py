@@ -53,9 +53,11 @@ def _contents(folder: Path) -> dict[str, Callable[[], str]]:
         "grafana_password": _random,
         "flower_password": _random,
         "scorehouse_jwt_key": lambda: secrets.token_urlsafe(48),
-        "scorehouse_database_url": lambda: (
+        "scorehouse_database_owner_url": lambda: (
             f"postgresql://scorehouse:{kept('postgres_password')}@postgres:5432/scorehouse"
         ),
+        # Of the user that `scorehouse db upgrade` makes for the API and the workers.
+        "scorehouse_database_url": lambda: f"postgresql://scorehouse_app:{_random()}@postgres:5432/scorehouse",
         "scorehouse_broker_url": lambda: f"redis://:{kept('redis_password')}@redis:6379/0",
         "redis_conf": lambda: f"requirepass {kept('redis_password')}\n",
         "scorehouse_metrics_token": lambda: _metrics_token(folder / "scorehouse_jwt_key"),

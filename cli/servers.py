@@ -45,7 +45,7 @@ def database(settings: Settings) -> list[Check]:
         found = [Check("database", "ok", f"PostgreSQL {server}"), _schema(settings)]
         if found[-1].state == "ok":
             with transaction(engine) as session:
-                found += [_workers(session), _production(session)]
+                found += [_login(session), _workers(session), _production(session)]
         return found
     finally:
         engine.dispose()
@@ -66,6 +66,19 @@ def _schema(settings: Settings) -> Check:
             "run `scorehouse db upgrade`",
         )
     return Check("schema", "ok", schema.told if schema.ahead else f"revision {schema.current}")
+
+
+def _login(session: Connection) -> Check:
+    user, owner = session.exec_driver_sql(
+        "SELECT session_user, (SELECT relowner::regrole::text FROM pg_class WHERE oid = 'job'::regclass)"
+    ).one()
+    if user == owner:
+        advice = (
+            "set SCOREHOUSE_DATABASE_URL to a user of its own, SCOREHOUSE_DATABASE_OWNER_URL to this one, and run "
+            "`scorehouse db upgrade`, which makes it"
+        )
+        return Check("database user", "warning", f"{user} owns the tables", advice)
+    return Check("database user", "ok", f"{user}, who owns nothing")
 
 
 def _workers(session: Connection) -> Check:

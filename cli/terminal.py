@@ -10,11 +10,12 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# rich is imported by what draws with it: a command sends its request before it has anything to say.
 
 # Nobody reads a pipe in 80 columns; cut cells would be lost.
 PIPE_WIDTH = 4000
@@ -35,6 +36,8 @@ def binary_output() -> BinaryIO:
 
 def say(text: str, style: str = "") -> None:
     """A sentence for the person at the terminal, on standard error."""
+    from rich.text import Text  # noqa: PLC0415  # as said above
+
     standard_error().print(Text(printable(text), style=style), soft_wrap=True)
 
 
@@ -60,6 +63,9 @@ def write_json_list(lines: Iterable[bytes]) -> None:
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table; the first column is never wrapped, so that ids can be copied."""
+    from rich.table import Table  # noqa: PLC0415  # as said above
+    from rich.text import Text  # noqa: PLC0415  # as said above
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
         table.add_column(column, no_wrap=number == 0, overflow="fold")
@@ -70,6 +76,9 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 def write_fields(fields: Iterable[tuple[str, object]]) -> None:
     """Names and values, one per line; those without a value are left out."""
+    from rich.table import Table  # noqa: PLC0415  # as said above
+    from rich.text import Text  # noqa: PLC0415  # as said above
+
     grid = Table.grid(padding=(0, 2))
     for name, value in fields:
         if value not in (None, ""):
@@ -105,5 +114,7 @@ def lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _console(stream: TextIO) -> Console:
+    from rich.console import Console  # noqa: PLC0415  # as said above
+
     width = None if stream.isatty() else PIPE_WIDTH
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)

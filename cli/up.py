@@ -88,6 +88,7 @@ def _start(plan: Plan, stack: Stack, supervisor: Supervisor, console: Console) -
     supervisor.wait_until(lambda: _is_live(plan.settings), LIVE_SECONDS, "the API did not answer /health/live")
     running = {
         "database_url": plan.settings.database_url,
+        "database_owner_url": plan.settings.database_owner_url,
         "broker_url": plan.settings.broker_url,
         "api_url": plan.api_url,
         "flower_url": plan.flower_url,
@@ -107,7 +108,7 @@ def _with_servers(settings: Settings, supervisor: Supervisor, console: Console) 
         console.say("starting Postgres")
         postgres = Postgres(settings.data_dir / "postgres")
         supervisor.start(postgres, DATABASE)
-        urls["database_url"] = postgres.url
+        urls["database_url"], urls["database_owner_url"] = postgres.app_url, postgres.url
     if settings.broker_url is None:
         console.say("starting Valkey")
         valkey = Valkey(settings.data_dir / "valkey")
@@ -122,7 +123,7 @@ def _prepare(settings: Settings) -> None:
     from api.issuing import ensure_admin_token  # noqa: PLC0415
     from migrations import upgrade  # noqa: PLC0415
 
-    upgrade(settings.resolved_database_url())
+    upgrade(settings.resolved_database_owner_url(), login=settings.resolved_database_url())
     with database.connected(settings) as connection:
         ensure_admin_token(connection, settings, by=database.user())
 

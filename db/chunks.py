@@ -25,7 +25,7 @@ from sqlalchemy import Connection, Engine
 
 import logs
 from db import binary_copy, jobs, predictions, profiles
-from db.engine import copy, transaction
+from db.engine import copy, elevated, transaction
 from db.profiles import ChunkProfile
 from db.sql import statement
 from db.tables import chunk, job
@@ -256,7 +256,8 @@ def add(
         struct.pack(">q", piece.first_line),
         pack(piece.data),
     )
-    copy(connection, "chunk", _COPIED, binary_copy.stream([fields]))
+    with elevated(connection):
+        copy(connection, "chunk", _COPIED, binary_copy.stream([fields]))
 
 
 def _finish(

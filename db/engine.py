@@ -1,4 +1,9 @@
-"""Connections to Postgres: the engine of a process, and transactions whose driver errors are domain errors."""
+"""Connections to Postgres: the engine of a process, and transactions whose driver errors are domain errors.
+
+A session acts as one of two roles, whoever logged in (docs/explanation/tenants.md). As TENANT_ROLE it sees the rows of the
+tenant that its transaction names, and without a name none: row-level security is the second lock behind the tenant in each
+query. As SYSTEM_ROLE it sees all: workers serve every tenant. Neither owns a table.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +33,25 @@ _NETWORK = {
 _DRIVERS = {"postgresql", "postgres", "postgresql+psycopg2"}
 
 
+TENANT_ROLE = "scorehouse_tenant"
+SYSTEM_ROLE = "scorehouse_system"
+
+
 def create_engine(
-    url: str, *, name: str, pool_size: int = 5, statement_timeout: float = 60.0, idle_timeout: float = 120.0
+    url: str,
+    *,
+    name: str,
+    role: str | None = SYSTEM_ROLE,
+    pool_size: int = 5,
+    statement_timeout: float = 60.0,
+    idle_timeout: float = 120.0,
 ) -> Engine:
     """An engine whose sessions use UTC, READ COMMITTED and bounded statements.
 
     Args:
         url: SQLAlchemy URL; a bare `postgresql://` means psycopg2.
         name: `application_name`, to be seen in pg_stat_activity.
+        role: what sessions act as; None: as the user of the URL, the owner of the tables.
         statement_timeout: seconds after which the server cancels a statement.
         idle_timeout: seconds after which the server ends a session that holds a transaction open and does nothing.
 
@@ -48,6 +64,8 @@ def create_engine(
         f"-c idle_in_transaction_session_timeout={int(idle_timeout * 1000)} "
         "-c default_transaction_isolation=read\\ committed"
     )
+    if role is not None:
+        options += f" -c role={role}"
     return sa.create_engine(
         parsed,
         pool_size=pool_size,
@@ -71,6 +89,16 @@ def _parsed(url: str) -> sa.URL:
     return parsed.set(drivername="postgresql+psycopg2")
 
 
+def for_tenant(engine: Engine, tenant: str) -> Engine:
+    """The same connections, for transactions that see the rows of one tenant; of an engine of TENANT_ROLE."""
+    return engine.execution_options(scorehouse_tenant=tenant)
+
+
+def for_system(engine: Engine) -> Engine:
+    """The same connections, for transactions that see all rows."""
+    return engine.execution_options(scorehouse_tenant=None, scorehouse_system=True)
+
+
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """One transaction: committed when the block ends, rolled back when it raises.
@@ -81,6 +109,11 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """
     try:
         with engine.begin() as connection:
+            options = connection.get_execution_options()
+            if options.get("scorehouse_tenant") is not None:
+                connection.execute(_NAME_TENANT, {"tenant": options["scorehouse_tenant"]})
+            elif options.get("scorehouse_system"):
+                connection.execute(_ACT_AS_SYSTEM)
             yield connection
     except PoolTimeout as exc:
         raise Unavailable("all database connections of this process are busy; try again shortly") from exc
@@ -92,6 +125,19 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         if is_outage(exc):
             raise _unavailable(exc) from exc
         raise
+
+
+@contextmanager
+def elevated(connection: Connection) -> Iterator[None]:
+    """Act as SYSTEM_ROLE for what Postgres cannot do under row-level security: COPY into a table, and to look up in an
+    index by an operator that is not leak-proof. For callers who know whose rows they touch.
+    """
+    if connection.get_execution_options().get("scorehouse_tenant") is None:
+        yield
+        return
+    connection.execute(_ACT_AS_SYSTEM)
+    yield
+    connection.execute(_ACT_AS_TENANT)  # when the block raises, the transaction is over
 
 
 def copy(connection: Connection, table: str, columns: Sequence[str], stream: bytes) -> None:
@@ -108,6 +154,10 @@ def cursor_of(connection: Connection) -> psycopg2.extensions.cursor:
     return raw.cursor()
 
 
+_NAME_TENANT = sa.text("SELECT set_config('scorehouse.tenant', :tenant, true)")
+_ACT_AS_SYSTEM = sa.text(f"SET LOCAL ROLE {SYSTEM_ROLE}")
+_ACT_AS_TENANT = sa.text(f"SET LOCAL ROLE {TENANT_ROLE}")
+
 # connection lost; rolled back for another (deadlock); disk full, out of memory or connections; operator; I/O error
 _OUTAGE_STATES = ("08", "40", "53", "57", "58")
 _IDLE_IN_TRANSACTION = "25P03"
@@ -122,4 +172,7 @@ def is_outage(error: psycopg2.Error) -> bool:
 
 def _unavailable(error: BaseException | None) -> Unavailable:
     lines = str(error).strip().splitlines()
-    return Unavailable(f"the database cannot serve this now ({lines[0] if lines else 'no answer'}); try again shortly")
+    told = lines[0] if lines else "no answer"
+    if any(role in told for role in (TENANT_ROLE, SYSTEM_ROLE)):
+        return Unavailable(f"the database has no roles for this release yet ({told}): run `scorehouse db upgrade`")
+    return Unavailable(f"the database cannot serve this now ({told}); try again shortly")

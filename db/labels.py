@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import JSONB
 
-from db.engine import cursor_of
+from db.engine import cursor_of, elevated
 from db.ids import lower_bound
 from db.sql import statement
 from db.tables import label, model_version, outcome_window
@@ -125,10 +125,11 @@ class Staging:
         if len(keys) > _FEW_KEYS:
             self._connection.execute(statement("find_many_keys"), {"version_ids": list(version_ids)})
             return
-        for key in keys:
-            wanted = probe(key)
-            parameters = {"key": key, "place": wanted.place, "bits": wanted.bits, "version_ids": list(version_ids)}
-            self._connection.execute(statement("find_key"), parameters)
+        with elevated(self._connection):
+            for key in keys:
+                wanted = probe(key)
+                parameters = {"key": key, "place": wanted.place, "bits": wanted.bits, "version_ids": list(version_ids)}
+                self._connection.execute(statement("find_key"), parameters)
 
 
 def of_prediction(

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from db.engine import copy as copy_rows
-from db.engine import cursor_of
+from db.engine import cursor_of, elevated
 from db.ids import lower_bound
 from db.sql import statement
 from db.tables import prediction_block, row_error
@@ -126,19 +126,21 @@ def of_job(connection: Connection, job_id: UUID) -> list[Prediction]:
 def of_key(connection: Connection, version_ids: Sequence[int], key: str, *, limit: int) -> Sequence[sa.Row[Any]]:
     """The predictions that any of the versions made for a record key, those of the newest job first.
 
+    The versions are the caller's tenant's: he has looked them up.
     Rows have job_id, row, version_id, record_key, prediction, probability, scored_at.
     """
     wanted = probe(key)
-    return connection.execute(
-        statement("predictions_of_key"),
-        {
-            "version_ids": list(version_ids),
-            "key": key,
-            "place": wanted.place,
-            "bits": wanted.bits,
-            "limit": limit,
-        },
-    ).all()
+    with elevated(connection):
+        return connection.execute(
+            statement("predictions_of_key"),
+            {
+                "version_ids": list(version_ids),
+                "key": key,
+                "place": wanted.place,
+                "bits": wanted.bits,
+                "limit": limit,
+            },
+        ).all()
 
 
 def _unfolded(block: sa.Row[Any]) -> Iterator[Prediction]:
@@ -196,8 +198,10 @@ def ensure_partitions(connection: Connection, today: datetime | None = None) -> 
     for name, low, high in _days(start - timedelta(days=1), _DAYS_AHEAD + 2):
         exists = connection.execute(sa.text("SELECT to_regclass(:name) IS NOT NULL"), {"name": name}).scalar_one()
         if not exists:
+            # The owner's function: whoever works on tables does not own them.
             connection.execute(
-                sa.text(f"CREATE TABLE {name} PARTITION OF prediction_block FOR VALUES FROM ('{low}') TO ('{high}')")
+                sa.text("SELECT scorehouse_make_partition(:name, :low, :high)"),
+                {"name": name, "low": low, "high": high},
             )
             made.append(name)
     return made

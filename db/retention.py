@@ -29,7 +29,7 @@ def sweep(connection: Connection, *, days: int, now: datetime | None = None) -> 
     ).scalar_one_or_none()
     for name, end in _partitions(connection):
         if lower_bound(end) <= (oldest_open or cutoff):
-            connection.execute(sa.text(f"DROP TABLE {name}"))
+            connection.execute(sa.text("SELECT scorehouse_drop_partition(:name)"), {"name": name})
     return removed
 
 

@@ -24,6 +24,8 @@ from embedded.sockets import remove_socket_folder, socket_folder
 from embedded.tether import tethered
 
 USER = "scorehouse"
+# Who the API and the workers log in as; migrations make it. It owns nothing.
+APP_USER = "scorehouse_app"
 DATABASE = "scorehouse"
 SOCKET = ".s.PGSQL.5432"
 
@@ -83,12 +85,17 @@ class Postgres(Server):
         """SQLAlchemy URL of the maintenance database, for creating and dropping others."""
         return self.url_of("postgres")
 
-    def url_of(self, database: str) -> str:
-        """SQLAlchemy URL of a database of this server, which need not exist."""
+    @property
+    def app_url(self) -> str:
+        """SQLAlchemy URL of the database `scorehouse` for whoever does not own it."""
+        return self.url_of(DATABASE, APP_USER)
+
+    def url_of(self, database: str, user: str = USER) -> str:
+        """SQLAlchemy URL of a database of this server; neither it nor the user need exist."""
         if self._socket_folder is None:
             raise EmbeddedError(f"Postgres in {self.folder} has not been started, so it has no URL")
         query = urlencode({"host": str(self._socket_folder)}, safe="/")
-        return f"postgresql+psycopg2://{USER}@/{database}?{query}"
+        return f"postgresql+psycopg2://{user}@/{database}?{query}"
 
     def start(self) -> None:
         account = unprivileged_account()

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from db import predictions
 from db.engine import create_engine, transaction
+from migrations.roles import ensure_login
 
 
 class Schema(NamedTuple):
@@ -49,17 +50,26 @@ class Schema(NamedTuple):
         return f"the database {state}, this release needs {self.wanted}: run `scorehouse db upgrade`"
 
 
-def upgrade(url: str, revision: str = "head") -> None:
+def upgrade(url: str, revision: str = "head", *, login: str | None = None) -> None:
     """Bring the schema to `revision`, and make sure that the partitions of the coming days exist.
 
     A schema that is ahead of this release stays as it is.
+
+    Args:
+        url: of the owner of the tables.
+        login: URL that the API and the workers use; its user is made unless it exists. None: that of the owner.
+
+    Raises:
+        ScorehouseError: the owner may not make the roles that are needed; the message says what to do.
     """
     if not check(url).ahead:
         command.upgrade(_config(url), revision)
     if revision == "head":
-        engine = create_engine(url, name="scorehouse-migrate")
+        engine = create_engine(url, name="scorehouse-migrate", role=None)
         with transaction(engine) as connection:
             predictions.ensure_partitions(connection)
+            if login is not None:
+                ensure_login(connection, sa.make_url(login))
         engine.dispose()
 
 
@@ -73,7 +83,7 @@ def check(url: str) -> Schema:
     Raises:
         Unavailable: it cannot be reached.
     """
-    engine = create_engine(url, name="scorehouse-migrate")
+    engine = create_engine(url, name="scorehouse-migrate", role=None)
     try:
         with transaction(engine) as connection:
             return schema_of(connection)

@@ -18,15 +18,15 @@ def _is_ours(_object: object, name: str | None, kind: str, _reflected: bool, _co
     return not (kind == "table" and name is not None and name.startswith("prediction_block_"))
 
 
-url = context.config.attributes.get("url") or get_settings().resolved_database_url()
-engine = create_engine(url, name="scorehouse-migrate", statement_timeout=3600)
-with engine.connect() as connection:
-    connection.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": _ADVISORY_LOCK})
-    connection.execute(sa.text("SET lock_timeout = '5s'"))
-    connection.commit()
-    context.configure(connection=connection, target_metadata=metadata, include_object=_is_ours, compare_type=True)
-    with context.begin_transaction():
-        context.run_migrations()
-    connection.execute(sa.text("SELECT pg_advisory_unlock(:lock)"), {"lock": _ADVISORY_LOCK})
-    connection.commit()
-engine.dispose()
+url = context.config.attributes.get("url") or get_settings().resolved_database_owner_url()
+engine = create_engine(url, name="scorehouse-migrate", role=None, statement_timeout=3600)
+try:
+    with engine.connect() as connection:
+        connection.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+        connection.execute(sa.text("SET lock_timeout = '5s'"))
+        connection.commit()
+        context.configure(connection=connection, target_metadata=metadata, include_object=_is_ours, compare_type=True)
+        with context.begin_transaction():
+            context.run_migrations()
+finally:
+    engine.dispose()  # ends the session, and with it the lock, also when a migration failed

@@ -104,9 +104,12 @@ def _missing(answer: Answer) -> list[str]:
         return [health["database"]]
     lanes = [lane for lane, workers in health["lanes"].items() if not workers]
     models = [f"{model}: {state}" for model, state in health["models"].items() if state != "ready"]
+    unnamed = health.get("models_missing", 0) - len(models)  # of tenants whose models we are not shown
     return [
-        f"none of its workers serves the lane {lane}: start `scorehouse worker --lane {lane}`" for lane in lanes
-    ] + models
+        *(f"none of its workers serves the lane {lane}: start `scorehouse worker --lane {lane}`" for lane in lanes),
+        *models,
+        *([f"none of its workers holds {unnamed} other models in production"] if unnamed > 0 else []),
+    ]
 
 
 def _models(url: str, token: str) -> str:

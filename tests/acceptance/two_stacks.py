@@ -85,8 +85,8 @@ class TwoStacks:
             self._stopping.callback(self.postgres.discard)
             self.valkey.start()
             self._stopping.callback(self.valkey.stop)
-            upgrade(self.postgres.url)
-            self.engine = create_engine(self.postgres.url, name="acceptance", pool_size=2)
+            upgrade(self.postgres.url, login=self.postgres.app_url)
+            self.engine = create_engine(self.postgres.url, name="acceptance", role=None, pool_size=2)
             self._stopping.callback(self.engine.dispose)
             for statement in LATER:
                 self.query(statement)
@@ -121,7 +121,7 @@ class TwoStacks:
         environment = {
             **os.environ,
             "SCOREHOUSE_DATA_DIR": str(self.settings.data_dir),
-            "SCOREHOUSE_DATABASE_URL": self.postgres.url,
+            "SCOREHOUSE_DATABASE_URL": self.postgres.app_url,
             "SCOREHOUSE_BROKER_URL": self.valkey.url,
             "SCOREHOUSE_STACK_NAME": stack,
             "SCOREHOUSE_API_PORT": str(self.ports[stack]),

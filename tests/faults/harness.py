@@ -77,7 +77,7 @@ class Harness:
                 for name, value in self.environment().items():
                     environment.setenv(name, value)
                 self.stack.start(2, free_port(0), free_port(0))
-            self.engine = create_engine(self.postgres.url, name="faults")
+            self.engine = create_engine(self.postgres.url, name="faults", role=None)
             install_witness(self.engine)
             token = (self.stack.data_dir / "admin.token").read_text().strip()
             self.client = Client(str(self.stack.found["api_url"]), token, retry_for=30)
@@ -250,5 +250,9 @@ class Harness:
 
     def environment(self) -> dict[str, str]:
         models = str(Path(__file__).with_name("models"))
-        urls = {"SCOREHOUSE_DATABASE_URL": self.postgres.url, "SCOREHOUSE_BROKER_URL": self.valkey.url}
+        urls = {
+            "SCOREHOUSE_DATABASE_URL": self.postgres.app_url,
+            "SCOREHOUSE_DATABASE_OWNER_URL": self.postgres.url,
+            "SCOREHOUSE_BROKER_URL": self.valkey.url,
+        }
         return {**SETTINGS, **urls, "PYTHONPATH": models}

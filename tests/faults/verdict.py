@@ -30,7 +30,7 @@ TOLERANCE = 1e-12
 # Whoever changes the state of a job leaves a line here, whatever process it is.
 WITNESS = """
 CREATE TABLE IF NOT EXISTS witnessed (job_id uuid NOT NULL, old text NOT NULL, new text NOT NULL);
-CREATE OR REPLACE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql AS
+CREATE OR REPLACE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
     $$ BEGIN INSERT INTO witnessed VALUES (NEW.id, OLD.state, NEW.state); RETURN NULL; END $$;
 CREATE OR REPLACE TRIGGER witness AFTER UPDATE OF state ON job
     FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION witness();

@@ -38,7 +38,7 @@ ROUTES = {
     "GET /health": PUBLIC,
     "GET /health/live": PUBLIC,
     "GET /health/ready": PUBLIC,
-    "GET /metrics": "audits:read",
+    "GET /metrics": "metrics:read",
     "GET /openapi.json": PUBLIC,
     "GET /v1/alerts": "audits:read",
     "GET /v1/alerts/<uuid:id>": "audits:read",

@@ -84,13 +84,14 @@ def services(tmp_path: Path, servers: Any, empty_database_url: str) -> Iterator[
     key.write_text("k" * 64)
     password.write_text("hush")
     shared = {
-        "SCOREHOUSE_DATABASE_URL": empty_database_url,
+        "SCOREHOUSE_DATABASE_URL": empty_database_url.replace("scorehouse@", "scorehouse_app@"),
         "SCOREHOUSE_BROKER_URL": servers.broker_url,
         "SCOREHOUSE_ARTEFACT_URL": (tmp_path / "artefacts").as_uri(),
         "SCOREHOUSE_JWT_KEY_FILE": str(key),
         "SCOREHOUSE_FLOWER_PASSWORD_FILE": str(password),
     }
     found = {name: Service(name, tmp_path, shared) for name in ("migrate", *RUNNING)}
+    found["migrate"].environment["SCOREHOUSE_DATABASE_OWNER_URL"] = empty_database_url
     yield found
     for service in found.values():
         if service.process is not None and service.process.poll() is None:

@@ -400,7 +400,7 @@ def test_a_rollback_waits_for_a_switch_and_undoes_that(live: House) -> None:
             assert open_ is not None
             deployment_steps.go_live(connection, open_, by="tests")
             rolled_back = pool.submit(live.roll_back)
-            while not live.query("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+            while not live.query("SELECT 1 FROM pg_locks WHERE NOT granted"):
                 assert not rolled_back.done()
         last = live.row(rolled_back.result(timeout=30))
     assert live.aliases() == {"production": "2.0.0", "previous": "1.0.0"}

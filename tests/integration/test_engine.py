@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -13,16 +14,24 @@ from db.engine import transaction
 from errors import Unavailable
 
 
-def test_a_connection_that_is_cut_is_an_outage_and_the_next_one_works(engine: Engine) -> None:
-    with pytest.raises(Unavailable), transaction(engine) as connection:
+@pytest.fixture
+def owner(database_url: str) -> Iterator[Engine]:
+    """Sessions may end each other."""
+    engine = db_engine.create_engine(database_url, name="tests", role=None)
+    yield engine
+    engine.dispose()
+
+
+def test_a_connection_that_is_cut_is_an_outage_and_the_next_one_works(owner: Engine) -> None:
+    with pytest.raises(Unavailable), transaction(owner) as connection:
         connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
-    with transaction(engine) as connection:
+    with transaction(owner) as connection:
         assert connection.execute(sa.text("SELECT 1")).scalar_one() == 1
 
 
-def test_a_connection_that_is_cut_under_copy_is_an_outage_too(engine: Engine) -> None:
+def test_a_connection_that_is_cut_under_copy_is_an_outage_too(owner: Engine) -> None:
     with pytest.raises(Unavailable):
-        _copy_over_a_cut_connection(engine)
+        _copy_over_a_cut_connection(owner)
 
 
 def test_a_server_that_is_not_there_is_an_outage() -> None:

@@ -16,9 +16,10 @@ from sqlalchemy import Engine
 import migrations
 from cli import processes
 from db import predictions, retention
-from db.engine import create_engine, transaction
+from db.engine import SYSTEM_ROLE, TENANT_ROLE, create_engine, transaction
 from db.ids import lower_bound, uuid7
-from db.tables import metadata, prediction, prediction_block
+from db.tables import job, metadata, prediction, prediction_block
+from errors import ScorehouseError
 from settings import Settings
 
 
@@ -26,7 +27,7 @@ def test_up_down_and_up_again(empty_database_url: str) -> None:
     migrations.upgrade(empty_database_url)
     assert migrations.check(empty_database_url)[0] == migrations.check(empty_database_url)[1]
     migrations.downgrade(empty_database_url, "base")
-    engine = create_engine(empty_database_url, name="tests")
+    engine = create_engine(empty_database_url, name="tests", role=None)
     assert set(sa.inspect(engine).get_table_names()) <= {"alembic_version"}
     engine.dispose()
     migrations.upgrade(empty_database_url)
@@ -62,7 +63,7 @@ def test_a_schema_of_a_later_release_fits_and_stays_as_it_is(
     """A migration suits the release before it, so an old stack goes on, and can be started again, when it was run."""
     migrations.upgrade(empty_database_url)
     wanted = migrations.check(empty_database_url).wanted
-    engine = create_engine(empty_database_url, name="tests")
+    engine = create_engine(empty_database_url, name="tests", role=None)
     with transaction(engine) as connection:
         connection.execute(sa.text("ALTER TABLE job ADD COLUMN later text"))
         connection.execute(sa.text("UPDATE alembic_version SET version_num = 'later'"))
@@ -87,6 +88,51 @@ def test_a_schema_that_is_behind_does_not_fit(empty_database_url: str, monkeypat
     with pytest.raises(typer.Exit) as ended:
         processes.db_check()
     assert ended.value.exit_code == 1
+
+
+def test_the_user_of_the_api_is_made_with_its_password_and_owns_nothing(empty_database_url: str) -> None:
+    login = sa.make_url(empty_database_url).set(username="quiet user", password="hush ' %s")
+    text = login.render_as_string(hide_password=False)
+    for _ in range(2):  # a second time is no harm
+        migrations.upgrade(empty_database_url, login=text)
+    owner = create_engine(empty_database_url, name="tests", role=None)
+    with transaction(owner) as connection:
+        row = connection.execute(sa.text("SELECT * FROM pg_authid WHERE rolname = 'quiet user'")).one()
+        assert row.rolpassword.startswith("SCRAM-SHA-256$")
+        assert (row.rolcanlogin, row.rolsuper, row.rolbypassrls, row.rolcreaterole) == (True, False, False, False)
+    for role in (TENANT_ROLE, SYSTEM_ROLE):
+        engine = create_engine(text, name="tests", role=role)
+        with transaction(engine) as connection:
+            assert connection.execute(sa.select(sa.func.count()).select_from(job)).scalar_one() == 0
+        engine.dispose()
+    nobody = create_engine(text, name="tests", role=None)
+    with pytest.raises(sa.exc.ProgrammingError, match="permission denied"), transaction(nobody) as connection:
+        connection.execute(sa.select(job))
+    nobody.dispose()
+    owner.dispose()
+
+
+def test_an_owner_who_may_not_make_roles_is_told_what_an_administrator_has_to_run(empty_database_url: str) -> None:
+    administrator = create_engine(empty_database_url, name="tests", role=None)
+    database = sa.make_url(empty_database_url).database
+    with transaction(administrator) as connection:
+        connection.execute(sa.text("CREATE ROLE modest LOGIN"))
+        connection.execute(sa.text(f"ALTER DATABASE {database} OWNER TO modest"))
+        connection.execute(sa.text("GRANT CREATE ON SCHEMA public TO modest"))
+    modest = empty_database_url.replace("scorehouse@", "modest@")
+    with pytest.raises(ScorehouseError, match="may not make or grant roles") as told:
+        migrations.upgrade(modest)
+    assert migrations.check(modest).current != migrations.check(modest).wanted
+    with transaction(administrator) as connection:
+        for line in str(told.value).splitlines():
+            if line.startswith("  GRANT"):  # the roles are there: the server has them since its first database
+                connection.execute(sa.text(line))
+    migrations.upgrade(modest)
+    engine = create_engine(modest, name="tests", role=TENANT_ROLE)
+    with transaction(engine) as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(job)).scalar_one() == 0
+    engine.dispose()
+    administrator.dispose()
 
 
 def test_what_does_not_compress_is_stored_as_it_is(engine: Engine) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from api.app import create_app
 from api.tokens import make_token
 from db import alerts, models, slots, trail
-from db.engine import transaction
+from db.engine import create_engine, transaction
 from db.models import NewVersion
 from db.tables import model, model_version
 from errors import Conflict
@@ -41,6 +41,14 @@ def http(settings: Settings, servers: Any, monkeypatch: pytest.MonkeyPatch) -> I
     yield app.test_client()
     app.extensions["scorehouse"].close()
     get_settings.cache_clear()
+
+
+@pytest.fixture
+def owner(database_url: str) -> Iterator[Engine]:
+    """Connections of the owner of the tables, who migrates and does nothing else."""
+    engine = create_engine(database_url, name="tests", role=None)
+    yield engine
+    engine.dispose()
 
 
 def entries(engine: Engine, **wanted: Any) -> list[tuple[str, str, str]]:
@@ -195,17 +203,19 @@ def test_entries_are_found_by_act_and_person_page_by_page(
         "TRUNCATE token, audit_trail",
     ],
 )
-def test_the_database_keeps_it_append_only(engine: Engine, statement: str) -> None:
+def test_the_database_keeps_it_append_only(engine: Engine, owner: Engine, statement: str) -> None:
+    """Those who work here have no right to it, and the owner of the tables is held back from a slip."""
     with transaction(engine) as connection:
         trail.record(connection, tenant="default", by="ada", act="quota.changed", target="default")
-    with pytest.raises(DBAPIError, match="append-only") as refused, transaction(engine) as connection:
-        connection.execute(sa.text(statement))
-    assert isinstance(refused.value.orig, psycopg2.Error)
+    for whose, told in ((engine, "permission denied"), (owner, "append-only")):
+        with pytest.raises(DBAPIError, match=told) as refused, transaction(whose) as connection:
+            connection.execute(sa.text(statement))
+        assert isinstance(refused.value.orig, psycopg2.Error)
     assert entries(engine) == [("ada", "quota.changed", "default")]
 
 
-def test_retention_removes_what_is_old_and_nothing_younger_than_a_month(engine: Engine) -> None:
-    with transaction(engine) as connection:
+def test_retention_removes_what_is_old_and_nothing_younger_than_a_month(engine: Engine, owner: Engine) -> None:
+    with transaction(owner) as connection:
         for days in (401, 100, 29, 0):
             trail.record(connection, tenant="default", by="ada", act="quota.changed", target=str(days))
         connection.execute(sa.text("ALTER TABLE audit_trail DISABLE TRIGGER append_only"))

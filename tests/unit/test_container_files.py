@@ -104,7 +104,9 @@ def test_every_secret_is_made_once_and_kept(tmp_path: Path) -> None:
     secrets.create(folder)
     made = {path.name: path.read_text() for path in folder.iterdir()}
     assert set(made) == {Path(secret["file"]).name for secret in COMPOSE["secrets"].values()}
-    assert made["postgres_password"] in made["scorehouse_database_url"]
+    assert made["postgres_password"] in made["scorehouse_database_owner_url"]
+    assert made["scorehouse_database_url"].startswith("postgresql://scorehouse_app:")
+    assert made["postgres_password"] not in made["scorehouse_database_url"]
     assert made["redis_password"] in made["scorehouse_broker_url"]
     assert made["redis_password"] in made["redis_conf"]
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -112,6 +114,11 @@ def test_every_secret_is_made_once_and_kept(tmp_path: Path) -> None:
     secrets.create(folder)
     again = {path.name: path.read_text() for path in folder.iterdir()}
     assert {name for name in made if made[name] != again[name]} == {"flower_password"}
+
+
+def test_only_migrations_are_told_of_the_owner_of_the_tables() -> None:
+    told = {name for name, service in SERVICES.items() if "scorehouse_database_owner_url" in service.get("secrets", [])}
+    assert told == {"migrate"}
 
 
 def test_secrets_are_settings_where_an_engine_shows_them(tmp_path: Path) -> None:

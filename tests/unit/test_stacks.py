@@ -153,6 +153,7 @@ def test_what_is_not_the_stack_is_told(tmp_path: Path, api: ScriptedApi, answer:
         ({"database": "it has revision 0002"}, "green is not ready: it has revision 0002"),
         ({"lanes": {"interactive": 1, "bulk": 0}}, "none of its workers serves the lane bulk"),
         ({"models": {"flights@1.2.0": "no live worker holds it"}}, "flights@1.2.0: no live worker holds it"),
+        ({"models_missing": 2}, "none of its workers holds 2 other models in production"),
     ],
 )
 def test_what_is_missing_is_told(tmp_path: Path, api: ScriptedApi, changes: dict[str, Any], told: str) -> None:
