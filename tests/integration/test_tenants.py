@@ -37,9 +37,12 @@ REQUESTS: dict[str, tuple[str, Any]] = {
     "/v1/models/<model>/accuracy": ("?window=24h", None),
     "/v1/alerts/<uuid:id>/suppress": ("", {"until": "2030-01-01T00:00:00Z"}),
 }
-IDS = {"jobs": "job", "alerts": "alert", "audits": "audit", "deployments": "deployment", "trainings": "training"}
+IDS = {"jobs": "job", "alerts": "alert", "audits": "audit", "deployments": "deployment"}
+IDS |= {"trainings": "training", "tokens": "token"}
+# What nobody may change or remove; `test_trail` shows it.
+APPEND_ONLY = {"audit_trail"}
 # They name no one's row: an answer without anything of others is all that is to be seen.
-LISTS = {"GET /v1/jobs", "GET /v1/models", "GET /v1/alerts"}
+LISTS = {"GET /v1/jobs", "GET /v1/models", "GET /v1/alerts", "GET /v1/tokens", "GET /v1/audit-trail"}
 
 
 @pytest.fixture
@@ -109,7 +112,9 @@ def test_what_is_the_installations_is_not_for_tenants(api_engine: Engine, name: 
         count(for_tenant(api_engine, MINE), metadata.tables[name])
 
 
-@pytest.mark.parametrize("table", OWNED[:-1], ids=lambda table: table.name)
+@pytest.mark.parametrize(
+    "table", [table for table in OWNED[:-1] if table.name not in APPEND_ONLY], ids=lambda table: table.name
+)
 def test_without_a_where_a_tenant_changes_and_removes_nothing_of_others(
     api_engine: Engine, engine: Engine, tenants: dict[str, Tenant], table: sa.Table
 ) -> None:
@@ -131,6 +136,10 @@ def test_a_tenant_puts_nothing_into_anothers_house(api_engine: Engine, tenants: 
         ),
         sa.insert(metadata.tables["audit_policy"]).values(model_id=theirs["model_id"]),
         sa.update(metadata.tables["job"]).values(tenant=THEIRS),
+        sa.insert(metadata.tables["audit_trail"]).values(
+            id=uuid7(), tenant=THEIRS, by="me", act="token.made", target="t"
+        ),
+        sa.insert(metadata.tables["token"]).values(jti="t", tenant=THEIRS),
     ):
         with (
             pytest.raises(ProgrammingError, match="row-level security"),
@@ -186,8 +195,11 @@ def test_every_route_with_anothers_ids_answers_as_for_ids_that_nobody_has(
     assert theirs.name not in told.get_data(as_text=True).replace(theirs.model, "")
     assert told.status_code == expected.status_code
     if f"{method} {rule}" not in LISTS:
-        # What is of the whole installation is not for a tenant's admin; a registration is a form, of a model of any name.
-        wanted = {"GET /metrics": 403, "POST /v1/models/<model>/versions": 415}.get(f"{method} {rule}", 404)
+        # What is of the whole installation is not for a tenant's admin; a registration is a form, of a model of any name;
+        # a token is made for the own tenant, and names nobody's rows.
+        wanted = {"GET /metrics": 403, "POST /v1/models/<model>/versions": 415, "POST /v1/tokens": 422}.get(
+            f"{method} {rule}", 404
+        )
         assert told.status_code == wanted, told.get_data(as_text=True)
         said = told.get_json(force=True)["detail"]
         for place, other in places.items():

@@ -87,6 +87,9 @@ class Tenant:
         alert = own("alert", **of)
         own("alert_event", alert_id=alert)
         training = own("training_run", model_id=model)
+        token = own("token", tenant=self.name, jti=str(uuid7()))
+        own("audit_trail", tenant=self.name)
+        self.ids |= {"token": token}
         self.ids |= {"deployment": deployment, "job": job, "audit": audit, "alert": alert, "training": training}
 
     def _insert(self, table: str, **given: Any) -> Any:
