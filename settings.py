@@ -63,6 +63,11 @@ class Settings(BaseSettings):
     max_columns: int = Field(2_000, ge=1, description="columns of one file")
     max_artefact_bytes: int = Field(4 * 1024 * MIB, ge=1, description="bytes of one model artefact")
     max_reference_bytes: int = Field(256 * MIB, ge=1, description="bytes of a reference, which a worker reads whole")
+    head_seconds: float = Field(15.0, gt=0, description="time within which the head of a request must be there")
+    stall_seconds: float = Field(
+        30.0, ge=1, description="how long, in all, a client may fall behind the slowest pace within one request"
+    )
+    min_bytes_per_second: int = Field(1024, ge=1, description="slowest pace of a body that is sent or read")
     max_inflation: int = Field(200, ge=1, description="decompressed bytes per compressed byte, past the first 16 MiB")
 
     # work

@@ -13,7 +13,6 @@ from api import (
     alerts,
     audits,
     auth,
-    bodies,
     deployments,
     docs,
     health,
@@ -21,6 +20,7 @@ from api import (
     jobs,
     labels,
     models,
+    places,
     predict,
     predictions,
     problems,
@@ -28,6 +28,7 @@ from api import (
 )
 from api.completions import Completions
 from api.context import Context
+from api.places import Places
 from api.tokens import Verifier
 from db.engine import create_engine
 from registry.store import ArtefactStore
@@ -58,13 +59,14 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         engine,
         ArtefactStore(settings.resolved_artefact_url()),
         Completions(engine, settings.api_threads // 2),
+        Places.of(settings.api_threads),
     )
     app.register_error_handler(ValidationError, problems.from_validation)
     problems.install(app)
-    bodies.install(app)
     http_metrics.install(app)
     health.install(app, settings.release)
     auth.install(app, Verifier(settings), on_loopback=settings.api_host in _LOOPBACK)
+    places.install(app, app.extensions["scorehouse"].places)
     for resource in (
         health,
         jobs,

@@ -12,7 +12,7 @@ from flask import Response, jsonify, request, stream_with_context
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api import downloads, events, retries, schemas, uploads
+from api import downloads, events, places, retries, schemas, uploads
 from api.auth import caller, scope
 from api.bodies import FilePart, Multipart, blocks
 from api.context import Context, context
@@ -262,9 +262,16 @@ def _row(job_id: UUID) -> Any:
 
 
 def _stream(body: Iterator[bytes], mimetype: str, filename: str) -> Response:
-    first = next(body, b"")  # what fails before the first byte is still answered with a problem
-    return Response(
-        stream_with_context(itertools.chain([first], body)),
-        mimetype=mimetype,
-        headers={"Content-Disposition": f'attachment; filename="{filename}"'},
-    )
+    place = places.take(context().places)
+    try:
+        first = next(body, b"")  # what fails before the first byte is still answered with a problem
+        response = Response(
+            stream_with_context(itertools.chain([first], body)),
+            mimetype=mimetype,
+            headers={"Content-Disposition": f'attachment; filename="{filename}"'},
+        )
+    except BaseException:
+        place.give_back()
+        raise
+    response.call_on_close(place.give_back)
+    return response
