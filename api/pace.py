@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 # How often a wait looks at the patience that is left.
-_TICK_SECONDS = 1.0
+_TICK_SECONDS = 0.25
 _SEND_BYTES = 128 * 1024
 # Closing then drops what was not sent yet, instead of leaving it to the kernel for a client that does not take it.
 _DROP_THE_REST = struct.pack("ii", 1, 0)
