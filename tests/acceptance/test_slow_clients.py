@@ -10,9 +10,9 @@ from typing import Any
 import psutil
 import pytest
 from house import House
-from slow_clients import EndlessBody, slow_bodies, slow_heads
 from toys import COLUMNS, VERSION, Toy, customers
 
+from benchmarks.slow_clients import EndlessBody, slow_bodies, slow_heads
 from scorehouse_client import Client
 
 HOSTILE = "hostile"
