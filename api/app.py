@@ -24,6 +24,7 @@ from api import (
     predict,
     predictions,
     problems,
+    strict_json,
     trainings,
 )
 from api.completions import Completions
@@ -34,6 +35,7 @@ from db.engine import create_engine
 from registry.store import ArtefactStore
 from settings import Settings, get_settings
 
+MAX_DOCUMENT_BYTES = 1024 * 1024
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -51,8 +53,9 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         doc_ui=False,
         static_folder=None,
     )
-    app.json.ensure_ascii = False  # type: ignore[attr-defined]  # of Flask's default provider
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # as above
+    strict_json.install(app)
+    # Of bodies that Flask reads; what may be longer is read in blocks, and bounded there.
+    app.config["MAX_CONTENT_LENGTH"] = MAX_DOCUMENT_BYTES
     engine = create_engine(settings.resolved_database_url(), name="scorehouse-api", pool_size=settings.api_threads // 2)
     app.extensions["scorehouse"] = Context(
         settings,

@@ -18,7 +18,8 @@ from api.bodies import FilePart, Multipart, blocks
 from api.context import Context, context
 from api.problems import from_domain
 from api.rendering import job_document
-from api.submission import parse_json, submit_records
+from api.strict_json import parse_json
+from api.submission import submit_records
 from api.uploads import Upload
 from db import jobs
 from db.engine import transaction

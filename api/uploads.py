@@ -18,7 +18,8 @@ import logs
 from api.bodies import longest_pause
 from api.context import Context
 from api.schemas import MetadataQuery, UploadQuery
-from api.submission import in_flight, parse_json, same_submission
+from api.strict_json import parse_json
+from api.submission import in_flight, same_submission
 from api.tokens import Caller
 from db import chunks, jobs, models
 from db.engine import transaction
