@@ -52,6 +52,11 @@ class Settings(BaseSettings):
     flower_read_only: bool = Field(
         True, description="whether Flower only shows; else it can stop workers, send tasks …"
     )
+    cors_origins: str | None = Field(
+        None,
+        pattern=r"^https?://[A-Za-z0-9.:\[\]-]+( *, *https?://[A-Za-z0-9.:\[\]-]+)*$",
+        description="origins whose pages may use the API from a browser, separated by commas; unset: none may",
+    )
     default_model: str | None = Field(None, description="model of /predict when ?model= is absent; unset: the only one")
 
     # bounds of what is accepted
@@ -109,6 +114,10 @@ class Settings(BaseSettings):
         """What runs here and in which stack, for example `0.2.0+green`."""
         name = "" if self.stack_name is None else f"+{self.stack_name}"
         return version("scorehouse") + name
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        return [] if self.cors_origins is None else [each.strip() for each in self.cors_origins.split(",")]
 
     def file_of_stack(self, name: str) -> Path:
         """A file or folder that two stacks with one data folder must not share."""

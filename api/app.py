@@ -13,6 +13,7 @@ from api import (
     alerts,
     audits,
     auth,
+    browsers,
     deployments,
     docs,
     health,
@@ -53,6 +54,8 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         doc_ui=False,
         static_folder=None,
     )
+    # A redirect would name whatever host the client has named.
+    app.url_map.merge_slashes = False
     strict_json.install(app)
     # Of bodies that Flask reads; what may be longer is read in blocks, and bounded there.
     app.config["MAX_CONTENT_LENGTH"] = MAX_DOCUMENT_BYTES
@@ -68,6 +71,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     problems.install(app)
     http_metrics.install(app)
     health.install(app, settings.release)
+    browsers.install(app, settings)
     auth.install(app, Verifier(settings), on_loopback=settings.api_host in _LOOPBACK)
     places.install(app, app.extensions["scorehouse"].places)
     for resource in (

@@ -31,6 +31,8 @@ backlog = 512
 limit_request_line = 8190
 limit_request_fields = 64
 limit_request_field_size = 8190
+# A header with an underscore is one with a hyphen to WSGI, and perhaps not to the proxy before it.
+header_map = "refuse"
 sendfile = False
 # For a heartbeat file of gunicorn's own, which a full disk must not stop; not every system has it.
 worker_tmp_dir = next((folder for folder in ("/dev/shm",) if Path(folder).is_dir()), None)  # noqa: S108 - as said above

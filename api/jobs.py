@@ -144,7 +144,7 @@ def watch(path: schemas.JobPath) -> Response:
     return Response(
         stream_with_context(stream),
         mimetype="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        headers={"X-Accel-Buffering": "no"},
     )
 
 
