@@ -7,6 +7,7 @@ from importlib.metadata import version as release_of
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 from pydantic import ValidationError
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 import logs
 from api import (
@@ -24,12 +25,17 @@ from api import (
     predict,
     predictions,
     problems,
+    quota,
+    rate_limits,
     trainings,
 )
 from api.completions import Completions
 from api.context import Context
+from api.limits import TenantLimits
+from api.rate_limits import FailedAuthentications, TenantRates
 from api.tokens import Verifier
 from db.engine import create_engine
+from db.quotas import Quotas
 from registry.store import ArtefactStore
 from settings import Settings, get_settings
 
@@ -53,18 +59,31 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]  # of Flask's default provider
     app.json.sort_keys = False  # type: ignore[attr-defined]  # as above
     engine = create_engine(settings.resolved_database_url(), name="scorehouse-api", pool_size=settings.api_threads // 2)
-    app.extensions["scorehouse"] = Context(
+    context = Context(
         settings,
         engine,
         ArtefactStore(settings.resolved_artefact_url()),
         Completions(engine, settings.api_threads // 2),
+        TenantLimits(engine, Quotas.of(settings)),
     )
+    app.extensions["scorehouse"] = context
+    if settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # as its documentation has it
+            app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0, x_host=0, x_port=0, x_prefix=0
+        )
     app.register_error_handler(ValidationError, problems.from_validation)
     problems.install(app)
     bodies.install(app)
     http_metrics.install(app)
     health.install(app, settings.release)
-    auth.install(app, Verifier(settings), on_loopback=settings.api_host in _LOOPBACK)
+    rate_limits.install(app)
+    auth.install(
+        app,
+        Verifier(settings),
+        TenantRates(context.system_engine, context.limits),
+        FailedAuthentications(settings.failed_authentications_per_minute / settings.api_workers),
+        on_loopback=settings.api_host in _LOOPBACK,
+    )
     for resource in (
         health,
         jobs,
@@ -76,6 +95,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         audits,
         alerts,
         trainings,
+        quota,
         http_metrics,
     ):
         app.register_api(resource.blueprint)

@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 from flask import Flask, current_app, g, request
 
+from api.rate_limits import FailedAuthentications, TenantRates, admit, network
 from api.tokens import Caller, Verifier
+from errors import Unauthorized
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -40,7 +42,9 @@ def caller() -> Caller:
     return found
 
 
-def install(app: Flask, verifier: Verifier, *, on_loopback: bool) -> None:
+def install(
+    app: Flask, verifier: Verifier, rates: TenantRates, failures: FailedAuthentications, *, on_loopback: bool
+) -> None:
     """Check every request before anything of it is parsed."""
 
     @app.before_request
@@ -52,5 +56,10 @@ def install(app: Flask, verifier: Verifier, *, on_loopback: bool) -> None:
         direct = on_loopback and "X-Forwarded-For" not in request.headers
         if needed == PUBLIC or (direct and getattr(view, "open_on_loopback", False)):
             return
-        g.caller = verifier.verify(request.headers.get("Authorization"))
+        try:
+            g.caller = verifier.verify(request.headers.get("Authorization"))
+        except Unauthorized:
+            failures.count(network(request.remote_addr))
+            raise
+        admit(rates, g.caller.tenant)
         g.caller.require(needed)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from flask import Flask, Request, Response, request
+from flask import Flask, Request, Response, g, request
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]  # ships no type information
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
@@ -44,6 +44,8 @@ def blocks(request: Request) -> Iterator[bytes]:
             left -= len(block)
         if not block:
             break
+        if "on_block" in g:  # whoever holds a place for this body keeps it
+            g.on_block()
         yield block
     if left:  # gunicorn ends a body that was cut off as it ends a whole one
         raise Disconnected(f"the client disconnected {left:,} bytes before the end of the body")

@@ -8,6 +8,7 @@ from flask import current_app
 from sqlalchemy import Engine
 
 from api.completions import Completions
+from api.limits import TenantLimits
 from permits import Publisher, publisher
 from registry.store import ArtefactStore
 from settings import Settings
@@ -19,6 +20,7 @@ class Context:
     engine: Engine
     store: ArtefactStore
     completions: Completions
+    limits: TenantLimits
 
     def close(self) -> None:
         """Let go of the connections; a process that ends need not."""

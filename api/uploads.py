@@ -19,11 +19,12 @@ from api.context import Context
 from api.schemas import MetadataQuery, UploadQuery
 from api.submission import in_flight, parse_json, same_submission
 from api.tokens import Caller
-from db import chunks, jobs, models
+from db import chunks, jobs, models, usage
 from db.engine import transaction
 from db.ids import uuid7
 from db.jobs import NewJob
 from db.models import Version
+from db.quotas import Quotas
 from errors import InvalidInput, Problem, ScorehouseError
 from records.cutter import CsvCutter, Cutter, NdjsonCutter
 from records.inflate import inflated
@@ -57,7 +58,8 @@ def receive(context: Context, caller: Caller, upload: Upload, body: Iterable[byt
         body: the blocks of the file as they arrive; an exception while iterating means that the client is gone.
 
     Raises:
-        NotFound, Conflict, InvalidInput, TooLarge, UnsupportedMedia, Unavailable: nothing of the upload is left then.
+        NotFound, Conflict, InvalidInput, TooLarge, OverQuota, UnsupportedMedia, Unavailable: nothing of the upload is
+            left then.
     """
     if upload.query.model is None:
         raise InvalidInput("name the model: ?model=NAME", [Problem("is required", "#/query/model")])
@@ -162,7 +164,11 @@ class _Reception:
         with transaction(self._context.engine) as connection:
             if not jobs.receive(connection, new, lease_seconds=_LEASE_SECONDS) and not self._take_over(connection, new):
                 raise Taken
+            usage.take(connection, new.id, self._limits(), jobs=1)
         self._job = new
+
+    def _limits(self) -> Quotas:
+        return self._context.limits.of(self._caller.tenant)
 
     def _take_over(self, connection: Connection, new: NewJob) -> bool:
         """Whether the key belonged to an upload that was abandoned, and is ours now."""
@@ -190,7 +196,7 @@ class _Reception:
             self._open(self._cutter.columns)
         assert self._job is not None
         with transaction(self._context.engine) as connection:
-            chunks.add(
+            stored = chunks.add(
                 connection,
                 self._job.id,
                 self._chunks,
@@ -199,6 +205,8 @@ class _Reception:
                 priority=jobs.PRIORITIES[self._job.priority],
                 version_id=self._job.version_id,
             )
+            usage.grow(connection, self._job.id, rows=piece.rows, bytes=stored)
+            usage.take(connection, self._job.id, self._limits(), rows=piece.rows, bytes=stored)
         self._chunks += 1
         self._rows += piece.rows
         self._context.publisher.want(self._job.lane, min(self._chunks, 4))
