@@ -202,7 +202,7 @@ def leave(connection: Connection, tenant: str, place: UUID) -> None:
 
 
 def recount(connection: Connection, tenant: str) -> None:
-    """Set open jobs and bytes from the jobs and versions themselves; reads all jobs of the tenant.
+    """Count anew from the jobs and versions themselves; reads all jobs of the tenant.
 
     With its row locked first, nobody else's count is lost: whoever has counted has committed, and whoever has not waits.
     """
@@ -213,6 +213,8 @@ def recount(connection: Connection, tenant: str) -> None:
         .where(tenant_usage.c.tenant == tenant)
         .values(jobs_open=_jobs_open(tenant), bytes_stored=_bytes_of_jobs(tenant) + _bytes_of_artefacts(tenant))
     )
+    today = tenant_day.c.tenant == tenant, tenant_day.c.day == sa.func.current_date()
+    connection.execute(sa.update(tenant_day).where(*today).values(rows=_rows_of_today(tenant)))
 
 
 def sweep(connection: Connection, *, days: int) -> None:
@@ -243,6 +245,14 @@ def _jobs_open(tenant: str) -> sa.ScalarSelect[Any]:
     return (
         sa.select(sa.func.count())
         .where(job.c.tenant == tenant, job.c.state.in_(OPEN), job.c.bytes_stored.is_not(None))
+        .scalar_subquery()
+    )
+
+
+def _rows_of_today(tenant: str) -> sa.ScalarSelect[Any]:
+    return (
+        sa.select(sa.func.coalesce(sa.func.sum(job.c.rows_total), 0))
+        .where(job.c.tenant == tenant, job.c.created_at >= sa.func.current_date(), job.c.bytes_stored.is_not(None))
         .scalar_subquery()
     )
 
