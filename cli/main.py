@@ -43,6 +43,7 @@ def build() -> typer.Typer:
         labels,
         models,
         processes,
+        quota,
         scoring,
         secrets,
         stacks,
@@ -69,7 +70,7 @@ def build() -> typer.Typer:
         pass
 
     parts = (scoring, jobs, models, labels, audits, alerts, training, trainings)
-    for part in (*parts, stacks, processes, demo, doctor, healthcheck, tokens, secrets):
+    for part in (*parts, stacks, processes, demo, doctor, healthcheck, tokens, quota, secrets):
         part.register(app)
     return app
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
 from db.tables import tenant_quota
 from settings import Settings
@@ -70,4 +70,5 @@ def reset_limits(connection: Connection, tenant: str, names: Sequence[str]) -> N
 
 def listing(connection: Connection) -> Sequence[sa.Row[Any]]:
     """The tenants with limits of their own: tenant, limits, changed_by, changed_at."""
-    return connection.execute(sa.select(tenant_quota).order_by(tenant_quota.c.tenant)).all()
+    differs = tenant_quota.c.limits != sa.cast({}, JSONB)
+    return connection.execute(sa.select(tenant_quota).where(differs).order_by(tenant_quota.c.tenant)).all()
