@@ -206,8 +206,7 @@ def recount(connection: Connection, tenant: str) -> None:
 
     With its row locked first, nobody else's count is lost: whoever has counted has committed, and whoever has not waits.
     """
-    values = insert(tenant_usage).values(tenant=tenant)
-    connection.execute(values.on_conflict_do_update(index_elements=[tenant_usage.c.tenant], set_={"tenant": tenant}))
+    _lock(connection, tenant)
     connection.execute(
         sa.update(tenant_usage)
         .where(tenant_usage.c.tenant == tenant)
@@ -217,10 +216,29 @@ def recount(connection: Connection, tenant: str) -> None:
     connection.execute(sa.update(tenant_day).where(*today).values(rows=_rows_of_today(tenant)))
 
 
+def recount_open(connection: Connection, tenant: str) -> None:
+    """Count the open jobs anew: what a release that knows no quotas ended was not given back."""
+    _lock(connection, tenant)
+    connection.execute(
+        sa.update(tenant_usage).where(tenant_usage.c.tenant == tenant).values(jobs_open=_jobs_open(tenant))
+    )
+
+
+def tenants(connection: Connection) -> list[str]:
+    """All that have ever used anything."""
+    return list(connection.execute(sa.select(tenant_usage.c.tenant).order_by(tenant_usage.c.tenant)).scalars())
+
+
 def sweep(connection: Connection, *, days: int) -> None:
     """Forget the counts of days past, and places whose lease is over."""
     connection.execute(sa.delete(tenant_day).where(tenant_day.c.day < sa.func.current_date() - days))
     connection.execute(sa.delete(tenant_upload).where(tenant_upload.c.lease_until <= sa.func.now()))
+
+
+def _lock(connection: Connection, tenant: str) -> None:
+    """Have the tenant's row, and it alone changes; what is read after this sees all that was counted before."""
+    values = insert(tenant_usage).values(tenant=tenant)
+    connection.execute(values.on_conflict_do_update(index_elements=[tenant_usage.c.tenant], set_={"tenant": tenant}))
 
 
 def _give_back(connection: Connection, amounts: Mapping[str, tuple[int, int]]) -> None:

@@ -277,6 +277,17 @@ def test_an_upload_of_yesterday_counts_to_yesterday(engine: Engine, version_id: 
         assert usage.of(connection, "default").rows_per_day == 0
 
 
+def test_housekeeping_mends_what_a_release_without_quotas_left(
+    engine: Engine, make_job: Callable[..., UUID], settings: Settings
+) -> None:
+    make_job(1)
+    with transaction(engine) as connection:
+        connection.execute(sa.text("UPDATE tenant_usage SET jobs_open = 99"))
+    sweeps.housekeeping(engine, settings)
+    with transaction(engine) as connection:
+        assert usage.of(connection, "default").jobs_open == 1
+
+
 def test_retention_gives_the_bytes_back(api: Api, engine: Engine) -> None:
     assert api.submit(rows=0).status_code == 202  # is over at once
     job_id = UUID(api.submit(rows=5).get_json()["id"])
