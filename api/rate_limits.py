@@ -28,7 +28,7 @@ from errors import OverQuota, Unavailable
 
 # A block that was taken is good for so long; what is left of it then is lost to the tenant, not given away twice.
 _BLOCK_SECONDS = 0.1
-_GOOD_SECONDS = 1.0
+_GOOD_SECONDS = 5.0
 _REMEMBERED = 10_000
 
 
@@ -37,6 +37,7 @@ class _Block:
     """What this process holds of one tenant's bucket."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
+    rate: int = 0
     granted: int = 0
     left: float = 0.0
     good_until: float = 0.0
@@ -76,7 +77,7 @@ class TenantRates:
         block = self._block(tenant)
         with block.lock:
             now = time.monotonic()
-            if block.granted == 0 or now >= block.good_until:
+            if block.granted == 0 or now >= block.good_until or block.rate != rate:
                 self._refill(tenant, block, rate, burst, now)
             if block.granted == 0:
                 raise _too_fast(rate, max(block.empty_until - now, 0.0))
@@ -85,7 +86,7 @@ class TenantRates:
         return Standing(limits, remaining, math.ceil((burst - remaining) / rate))
 
     def _refill(self, tenant: str, block: _Block, rate: int, burst: int, now: float) -> None:
-        if now < block.empty_until:
+        if now < block.empty_until and block.rate == rate:
             block.granted = 0
             return
         wanted = min(math.ceil(rate * _BLOCK_SECONDS), burst)
@@ -95,7 +96,8 @@ class TenantRates:
         except Unavailable:
             # Without the database nothing is served anyway, and the view says so better.
             grant = rates.Grant(1, 0.0)
-        block.granted, block.left, block.good_until = grant.number, grant.left, now + _GOOD_SECONDS
+        block.rate, block.granted, block.left = rate, grant.number, grant.left
+        block.good_until = now + _GOOD_SECONDS
         # Rounded up a little: whoever comes back on the dot must find a request there.
         wait = (1.0 - grant.left) / rate + 0.001 if rate else 1.0
         block.empty_until = now + wait if grant.number == 0 else 0.0

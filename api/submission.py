@@ -153,7 +153,7 @@ def _store(connection: Connection, new: NewJob, lines: Sequence[bytes], limits: 
         request_hash=new.request_hash,
         bytes=stored,
     )
-    usage.take(connection, new.id, limits, jobs=1, rows=len(lines), bytes=stored)
+    usage.take(connection, new.tenant, limits, jobs=1, rows=len(lines), bytes=stored)
     return new.id
 
 

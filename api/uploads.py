@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -101,6 +102,8 @@ class _Reception:
         self._chunks = 0
         self._rows = 0
         self._renew_at = 0.0
+        # To which its rows count, however long it takes.
+        self._day: date | None = None
 
     def feed(self, block: bytes) -> None:
         self._renew()
@@ -164,7 +167,7 @@ class _Reception:
         with transaction(self._context.engine) as connection:
             if not jobs.receive(connection, new, lease_seconds=_LEASE_SECONDS) and not self._take_over(connection, new):
                 raise Taken
-            usage.take(connection, new.id, self._limits(), jobs=1)
+            self._day = usage.take(connection, new.tenant, self._limits(), jobs=1)
         self._job = new
 
     def _limits(self) -> Quotas:
@@ -206,7 +209,7 @@ class _Reception:
                 version_id=self._job.version_id,
             )
             usage.grow(connection, self._job.id, rows=piece.rows, bytes=stored)
-            usage.take(connection, self._job.id, self._limits(), rows=piece.rows, bytes=stored)
+            usage.take(connection, self._job.tenant, self._limits(), rows=piece.rows, bytes=stored, day=self._day)
         self._chunks += 1
         self._rows += piece.rows
         self._context.publisher.want(self._job.lane, min(self._chunks, 4))

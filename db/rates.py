@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from db.sql import statement
@@ -19,8 +18,7 @@ class Grant:
 
 
 def take(connection: Connection, tenant: str, *, wanted: int, rate: int, burst: int) -> Grant:
-    """Take up to `wanted` requests. Not flushed to disk: after a crash a bucket is full, and that is all."""
-    connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
+    """Take up to `wanted` requests."""
     row = connection.execute(
         statement("grant_requests"), {"tenant": tenant, "wanted": wanted, "rate": rate, "burst": burst}
     ).one()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -62,17 +62,35 @@ class Usage:
         return self.now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
 
 
-def take(connection: Connection, job_id: UUID, limits: Quotas, *, jobs: int = 0, rows: int = 0, bytes: int = 0) -> None:
-    """Count what a job takes; the last statement before COMMIT.
+def take(
+    connection: Connection,
+    tenant: str,
+    limits: Quotas,
+    *,
+    jobs: int = 0,
+    rows: int = 0,
+    bytes: int = 0,
+    day: date | None = None,
+) -> date:
+    """Count what a submission takes; the last statement before COMMIT.
+
+    Args:
+        day: on which its job was created (UTC), None for a job of this transaction.
+
+    Returns:
+        That day.
 
     Raises:
         OverQuota: it is more than is left; roll back.
     """
-    row = connection.execute(statement("take"), {"job_id": job_id, "jobs": jobs, "rows": rows, "bytes": bytes}).one()
+    amounts = {"tenant": tenant, "jobs": jobs, "rows": rows, "bytes": bytes, "day": day}
+    row = connection.execute(statement("take"), amounts).one()
     for name, taken in (("jobs_open", jobs), ("rows_per_day", rows), ("bytes_stored", bytes)):
         limit, used = getattr(limits, name), getattr(row, name)
         if limit is not None and taken and used > limit:
             raise over(connection, name, limit, used - taken, taken)
+    counted: date = row.day
+    return counted
 
 
 def over(connection: Connection, name: str, limit: int, used: int, asked: int) -> OverQuota:

@@ -1,5 +1,7 @@
 -- Take up to :wanted requests out of a tenant's bucket, which fills at :rate per second up to :burst. One row, one lock,
 -- the database's clock: what all processes are granted together never exceeds :burst + :rate x seconds.
+-- Not flushed to disk: after a crash a bucket is full, and that is all.
+SET LOCAL synchronous_commit = off;
 INSERT INTO tenant_rate AS bucket (tenant, tokens, granted, at)
 VALUES (:tenant, :burst - LEAST(:wanted, :burst), LEAST(:wanted, :burst), clock_timestamp())
 ON CONFLICT (tenant) DO UPDATE

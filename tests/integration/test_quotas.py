@@ -220,7 +220,7 @@ def forget_limits(api: Api) -> None:
 def test_a_job_that_is_over_is_not_open(engine: Engine, make_job: Callable[..., UUID], end: str) -> None:
     job_id = make_job(2, 2, seal=False)
     with transaction(engine) as connection:
-        usage.take(connection, job_id, UNLIMITED, jobs=1)
+        usage.take(connection, "default", UNLIMITED, jobs=1)
     if end != "seal":
         with transaction(engine) as connection:
             jobs.seal(connection, job_id, rows=4, chunks=2, request_hash=None)
@@ -254,27 +254,33 @@ def abandoned_upload(engine: Engine, version_id: int, **more: Any) -> UUID:
     new = NewJob(uuid7(), "default", version_id, "batch", "bulk", "csv", ["x"], "tests", **more)
     with transaction(engine) as connection:
         jobs.receive(connection, new, lease_seconds=60)
-        usage.take(connection, new.id, UNLIMITED, jobs=1)
+        usage.take(connection, "default", UNLIMITED, jobs=1)
     with transaction(engine) as connection:
         stored = chunks.add(
             connection, new.id, 0, Piece(1, 3, 2, b"1\n2\n3\n"), lane="bulk", priority=1, version_id=version_id
         )
         usage.grow(connection, new.id, rows=3, bytes=stored)
-        usage.take(connection, new.id, UNLIMITED, rows=3, bytes=stored)
+        usage.take(connection, "default", UNLIMITED, rows=3, bytes=stored)
         connection.execute(sa.update(job).values(upload_lease_until=sa.func.now() - sa.text("interval '1 hour'")))
     return new.id
 
 
 def test_an_upload_of_yesterday_counts_to_yesterday(engine: Engine, version_id: int) -> None:
-    job_id = abandoned_upload(engine, version_id)
+    abandoned_upload(engine, version_id)
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
     with transaction(engine) as connection:
         connection.execute(sa.update(job).values(created_at=sa.func.now() - sa.text("interval '1 day'")))
         connection.execute(sa.text("UPDATE tenant_day SET day = day - 1"))
-        usage.take(connection, job_id, Quotas(rows_per_day=5), rows=2)
+        assert usage.take(connection, "default", Quotas(rows_per_day=3), rows=2) > yesterday
+        assert usage.take(connection, "default", Quotas(rows_per_day=5), rows=2, day=yesterday) == yesterday
+        usage.grow(connection, connection.execute(sa.select(job.c.id)).scalar_one(), rows=2, bytes=0)
     with pytest.raises(OverQuota, match="quota of 5 rows a day: 5 used, 1 more"), transaction(engine) as connection:
-        usage.take(connection, job_id, Quotas(rows_per_day=5), rows=1)
+        usage.take(connection, "default", Quotas(rows_per_day=5), rows=1, day=yesterday)
+    sweeps.sweep(engine)
     with transaction(engine) as connection:
-        assert usage.of(connection, "default").rows_per_day == 0
+        left = {row.day: row.rows for row in connection.execute(sa.text("SELECT day, rows FROM tenant_day"))}
+    assert left[yesterday] == 0
+    assert sum(left.values()) == 2
 
 
 def test_housekeeping_mends_what_a_release_without_quotas_left(
