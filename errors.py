@@ -10,6 +10,7 @@
     ├── Conflict              the request is fine, the state is not
     ├── Busy                  the caller has as many such requests under way as it may; try again later
     ├── TooLarge              a bound on bytes, rows or columns
+    ├── OverQuota             what the tenant may use is used up; says until when
     ├── UnsupportedMedia      a content type or encoding that is not accepted
     ├── Unavailable           the database cannot be reached; try again later
     ├── Fenced                a claim that was taken away: another worker has the chunk
@@ -81,6 +82,23 @@ class Busy(ScorehouseError):
 
 class TooLarge(ScorehouseError):
     pass
+
+
+class OverQuota(ScorehouseError):
+    """A quota or a rate limit.
+
+    Attributes:
+        quota: its name, such as `rows_per_day`.
+        limit, used: in its unit; `used` does not count what was refused.
+        retry_after: seconds after which the same request may succeed.
+    """
+
+    def __init__(self, detail: str, *, quota: str, limit: int, used: int, retry_after: int) -> None:
+        super().__init__(detail)
+        self.quota = quota
+        self.limit = limit
+        self.used = used
+        self.retry_after = retry_after
 
 
 class UnsupportedMedia(ScorehouseError):

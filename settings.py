@@ -9,12 +9,15 @@ import json
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+
+# What a tenant may use of something.
+Quota = Annotated[int, Field(ge=0)] | Literal["unlimited"]
 
 # Where container engines show secrets: a file `scorehouse_database_url` there is SCOREHOUSE_DATABASE_URL.
 SECRETS = Path("/run/secrets")
@@ -85,6 +88,18 @@ class Settings(BaseSettings):
     )
     min_bytes_per_second: int = Field(1024, ge=1, description="slowest pace of a body that is sent or read")
     max_inflation: int = Field(200, ge=1, description="decompressed bytes per compressed byte, past the first 16 MiB")
+
+    # what each tenant may use, unless `scorehouse quota set` says otherwise
+    quota_rows_per_day: Quota = Field(100_000_000, description="rows submitted on one day (UTC)")
+    quota_bytes_stored: Quota = Field(100 * 1024 * MIB, description="bytes of inputs, compressed, and of artefacts")
+    quota_jobs_open: Quota = Field(100_000, description="jobs that are not over")
+    quota_uploads_at_once: Quota = Field(32, description="files that are being received")
+    quota_requests_per_second: Quota = Field(1_000, description="requests per second, in the long run")
+    quota_burst: Quota = Field(2_000, description="requests at once, after a pause")
+    failed_authentications_per_minute: int = Field(
+        60, ge=1, description="requests without a valid token from one address, before they are answered 429"
+    )
+    trusted_proxies: int = Field(0, ge=0, description="proxies in front whose X-Forwarded-For is believed")
 
     # work
     chunk_bytes: int = Field(2 * MIB, ge=1, description="bytes of a full-size chunk, before compression")

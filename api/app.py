@@ -7,6 +7,7 @@ from importlib.metadata import version as release_of
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 from pydantic import ValidationError
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 import logs
 from api import (
@@ -25,6 +26,8 @@ from api import (
     predict,
     predictions,
     problems,
+    quota,
+    rate_limits,
     strict_json,
     token_routes,
     trail,
@@ -32,10 +35,13 @@ from api import (
 )
 from api.completions import Completions
 from api.context import Context
+from api.limits import TenantLimits
 from api.places import Places
+from api.rate_limits import FailedAuthentications, TenantRates
 from api.revocations import Revocations
 from api.verification import Verifier
 from db.engine import TENANT_ROLE, create_engine, for_system
+from db.quotas import Quotas
 from registry.store import ArtefactStore
 from settings import Settings, get_settings
 
@@ -65,22 +71,35 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     engine = create_engine(
         settings.resolved_database_url(), name="scorehouse-api", role=TENANT_ROLE, pool_size=settings.api_threads // 2
     )
-    app.extensions["scorehouse"] = Context(
+    context = Context(
         settings,
         engine,
         ArtefactStore(settings.resolved_artefact_url()),
         Completions(engine, settings.api_threads // 2),
         Revocations(for_system(engine)),
         Places.of(settings.api_threads),
+        TenantLimits(for_system(engine), Quotas.of(settings)),
     )
+    app.extensions["scorehouse"] = context
+    if settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # as its documentation has it
+            app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0, x_host=0, x_port=0, x_prefix=0
+        )
     app.register_error_handler(ValidationError, problems.from_validation)
     problems.install(app)
     http_metrics.install(app)
     health.install(app, settings.release)
-    revocations = app.extensions["scorehouse"].revocations
     browsers.install(app, settings)
-    auth.install(app, Verifier(settings), revocations, on_loopback=settings.api_host in _LOOPBACK)
-    places.install(app, app.extensions["scorehouse"].places)
+    rate_limits.install(app)
+    auth.install(
+        app,
+        Verifier(settings),
+        context.revocations,
+        TenantRates(context.system_engine, context.limits),
+        FailedAuthentications(settings.failed_authentications_per_minute / settings.api_workers),
+        on_loopback=settings.api_host in _LOOPBACK,
+    )
+    places.install(app, context.places)
     for resource in (
         health,
         jobs,
@@ -94,6 +113,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         trainings,
         token_routes,
         trail,
+        quota,
         http_metrics,
     ):
         app.register_api(resource.blueprint)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from flask import Flask, current_app, g, request
 
+from api.rate_limits import FailedAuthentications, TenantRates, admit, network
 from api.revocations import Revocations
 from api.tokens import Caller
 from api.verification import Verifier
@@ -66,7 +67,15 @@ def sees_models_of(tenant: str) -> bool:
     return found.tenant == tenant
 
 
-def install(app: Flask, verifier: Verifier, revocations: Revocations, *, on_loopback: bool) -> None:
+def install(
+    app: Flask,
+    verifier: Verifier,
+    revocations: Revocations,
+    rates: TenantRates,
+    failures: FailedAuthentications,
+    *,
+    on_loopback: bool,
+) -> None:
     """Check every request before anything of it is parsed."""
     app.extensions["verifier"] = verifier
 
@@ -79,8 +88,13 @@ def install(app: Flask, verifier: Verifier, revocations: Revocations, *, on_loop
         g.direct = on_loopback and "X-Forwarded-For" not in request.headers
         if needed == PUBLIC or (g.direct and getattr(view, "open_on_loopback", False)):
             return
-        found = verifier.verify(request.headers.get("Authorization"))
-        revocations.check(found, without_database=getattr(view, "tells_of_outages", False))
+        try:
+            found = verifier.verify(request.headers.get("Authorization"))
+            revocations.check(found, without_database=getattr(view, "tells_of_outages", False))
+        except Unauthorized:
+            failures.count(network(request.remote_addr))
+            raise
+        admit(rates, found.tenant)
         found.require(needed)
         g.caller = found
         trail.token_in_use.set(found.jti)

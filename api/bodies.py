@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from flask import Request
+from flask import Request, g
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]  # ships no type information
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
@@ -65,6 +65,8 @@ def blocks(request: Request) -> Iterator[bytes]:
             left -= len(block)
         if not block:
             break
+        if "on_block" in g:  # whoever holds a place for this body keeps it
+            g.on_block()
         yield block
     places.leave()
     if left:  # gunicorn ends a body that was cut off as it ends a whole one

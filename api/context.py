@@ -8,6 +8,7 @@ from flask import current_app, g
 from sqlalchemy import Engine
 
 from api.completions import Completions
+from api.limits import TenantLimits
 from api.places import Places
 from api.revocations import Revocations
 from db.engine import for_system, for_tenant
@@ -26,6 +27,7 @@ class Context:
     completions: Completions
     revocations: Revocations
     places: Places
+    limits: TenantLimits
 
     def close(self) -> None:
         """Let go of the connections; a process that ends need not."""

@@ -22,8 +22,15 @@ from monitoring.metric_names import METRICS
 blueprint = APIBlueprint("metrics", __name__, abp_tags=[Tag(name="metrics")])
 
 _REQUESTS, _DURATION = "scorehouse_http_requests_total", "scorehouse_http_request_duration_seconds"
+_REFUSED = "scorehouse_refused_total"
 _requests = Counter(_REQUESTS, METRICS[_REQUESTS].help, METRICS[_REQUESTS].labels)
 _duration = Histogram(_DURATION, METRICS[_DURATION].help, METRICS[_DURATION].labels)
+_refused = Counter(_REFUSED, METRICS[_REFUSED].help, METRICS[_REFUSED].labels)
+
+
+def count_refusal(reason: str) -> None:
+    """Count an answer 429; by reason and not by tenant, of which there may be any number."""
+    _refused.labels(reason).inc()
 
 
 def install(app: Flask) -> None:
@@ -51,7 +58,7 @@ def metrics() -> Response:
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # has no types
     else:
-        for metric in (_requests, _duration):
+        for metric in (_requests, _duration, _refused):
             registry.register(metric)
     registry.register(DatabaseCollector(context().system_engine))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

@@ -20,6 +20,7 @@ from api.problems import from_domain
 from api.rendering import job_document
 from api.strict_json import parse_json
 from api.submission import submit_records
+from api.upload_places import upload_place
 from api.uploads import Upload
 from db import jobs
 from db.engine import transaction
@@ -195,14 +196,16 @@ def _accept(query: schemas.UploadQuery, header: schemas.SubmitHeader) -> UUID:
         wanted = schemas.JobRequest.model_validate(read_json(context().settings.max_json_bytes))
         return submit_records(context(), caller(), wanted, header.idempotency_key)
     if kind == "multipart/form-data":
-        return _accept_multipart(query, header)
+        with upload_place():
+            return _accept_multipart(query, header)
     if kind not in _UPLOAD_FORMATS:
         raise UnsupportedMedia(
             f"the content type {kind or '(none)'!r} is not taken here; send application/json, text/csv, "
             "application/x-ndjson or multipart/form-data"
         )
     upload = Upload(_UPLOAD_FORMATS[kind], query, header.idempotency_key, request.headers.get("Content-Encoding"))
-    return uploads.receive(context(), caller(), upload, blocks(request))
+    with upload_place():
+        return uploads.receive(context(), caller(), upload, blocks(request))
 
 
 def _accept_multipart(query: schemas.UploadQuery, header: schemas.SubmitHeader) -> UUID:

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -20,6 +21,7 @@ from api.auth import caller, scope
 from api.bodies import blocks
 from api.context import context
 from api.jobs import read_json
+from api.upload_places import upload_place
 from db import models
 from db.engine import transaction
 from db.labels import NewLabel, Staging
@@ -51,7 +53,8 @@ class Lines(Protocol):
 def upload(query: schemas.LabelQuery, raw: schemas.LabelBody) -> Response:
     """Feed back labels: idempotent, in any order, the newest observation wins. One that cannot be read costs itself only."""
     reading = _Reading()
-    with transaction(context().engine) as connection:
+    file = nullcontext() if request.mimetype == "application/json" else upload_place()
+    with file, transaction(context().engine) as connection:
         row = models.get(connection, caller().tenant, query.model)
         versions = models.versions(connection, row.id)
         reading.output = _output(versions)

@@ -13,6 +13,7 @@ from api.auth import caller, scope
 from api.context import context
 from api.deployments import deployment_document
 from api.rendering import timestamp
+from api.upload_places import upload_place
 from db import deployments, models, slots, versions
 from db.engine import transaction
 from errors import NotFound
@@ -24,9 +25,10 @@ blueprint = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[
 @scope("models:write")
 def register(path: schemas.ModelPath, raw: schemas.RegistrationBody) -> Response:
     """Register a version: upload its artefact and its reference; a worker examines them. Poll the version."""
-    new = registration.receive(path.model)
+    with upload_place():
+        new = registration.receive(path.model)
     with transaction(context().engine) as connection:
-        models.add_version(connection, new)
+        models.add_version(connection, new, context().limits.of(caller().tenant))
     context().publisher.want("register")
     response = _version(path.model, new.version)
     response.status_code = 202

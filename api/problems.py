@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 from flask import Flask, Response, json, request
@@ -15,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 import errors
 import logs
 from api.bodies import Disconnected, TimedOut
+from api.http_metrics import count_refusal
 from errors import Problem, ScorehouseError
 
 _log = logs.get(__name__)
@@ -28,6 +30,7 @@ STATUS: dict[type[ScorehouseError], HTTPStatus] = {
     errors.Gone: HTTPStatus.GONE,
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.Busy: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.OverQuota: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -62,6 +65,9 @@ class ProblemDocument(BaseModel):
     detail: str
     instance: str
     errors: list[ProblemDetail] = Field(default_factory=list)
+    quota: str | None = Field(None, description="of a 429: which quota or limit")
+    limit: int | None = Field(None, description="of a 429: what it allows")
+    used: int | None = Field(None, description="of a 429: what was used before this request")
 
 
 def install(app: Flask) -> None:
@@ -76,7 +82,11 @@ def from_domain(error: ScorehouseError) -> Response:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.warning("request_failed", path=request.path, status=int(status), reason=str(error))
     problems = error.problems if isinstance(error, errors.InvalidInput) else ()
-    response = _render(status, type(error).__name__, str(error), list(problems))
+    more = {}
+    if isinstance(error, errors.OverQuota):
+        more = {"quota": error.quota, "limit": error.limit, "used": error.used}
+        count_refusal(error.quota)
+    response = _render(status, type(error).__name__, str(error), list(problems), more)
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = 'Bearer realm="scorehouse"'
     retry_after = getattr(error, "retry_after", None)
@@ -125,7 +135,9 @@ def from_bug(error: Exception) -> Response:
     )
 
 
-def _render(status: HTTPStatus, name: str, detail: str, problems: list[Problem]) -> Response:
+def _render(
+    status: HTTPStatus, name: str, detail: str, problems: list[Problem], more: Mapping[str, Any] = MappingProxyType({})
+) -> Response:
     kind = re.sub(r"(?<=[a-z])(?=[A-Z])|[ ']+", "-", name).lower()
     document: dict[str, Any] = {
         "type": f"urn:scorehouse:problem:{kind}",
@@ -133,6 +145,7 @@ def _render(status: HTTPStatus, name: str, detail: str, problems: list[Problem])
         "status": int(status),
         "detail": detail,
         "instance": request.path,
+        **more,
     }
     if problems:
         document["errors"] = [{"detail": problem.detail, "pointer": problem.pointer} for problem in problems]

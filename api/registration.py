@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 from flask import request
 
 from api import schemas
 from api.auth import caller
 from api.bodies import FilePart, Multipart
 from api.context import context
+from db import usage
+from db.engine import transaction
 from db.models import NewVersion
-from errors import InvalidInput, Problem, TooLarge, UnsupportedMedia
+from errors import InvalidInput, OverQuota, Problem, TooLarge, UnsupportedMedia
 from registry import signature_file
 from registry.signature_file import EditedSignature
 
@@ -32,7 +36,7 @@ def receive(model: str) -> NewVersion:
     """Read the form of the current request.
 
     Raises:
-        UnsupportedMedia, InvalidInput, TooLarge: says what is wrong, and where.
+        UnsupportedMedia, InvalidInput, TooLarge, OverQuota: says what is wrong, and where.
     """
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMedia(
@@ -46,7 +50,7 @@ def receive(model: str) -> NewVersion:
             known = dict(form.fields)
             fields = schemas.RegistrationFields.model_validate(known)
             signature = _signature(fields)
-        stored[part.name] = _store(part, fields)
+        stored[part.name] = _store(part, fields, taken=sum(size for _, size, _ in stored.values()))
     missing = [name for name in ("reference", "artefact") if name not in stored]
     if missing or fields is None:
         raise InvalidInput(
@@ -72,6 +76,7 @@ def receive(model: str) -> NewVersion:
         candidate=fields.candidate,
         mismatch_allowed=fields.allow_version_mismatch,
         signature=None if signature is None else signature.model_dump(mode="json"),
+        reference_size=stored["reference"][1],
     )
 
 
@@ -87,8 +92,8 @@ def _signature(fields: schemas.RegistrationFields) -> EditedSignature | None:
     return edited.model_copy(update={"key": edited.key or fields.key, "target": edited.target or fields.target})
 
 
-def _store(part: FilePart, fields: schemas.RegistrationFields) -> tuple[str, int, str]:
-    """Digest, size in bytes, and format of a file of the form."""
+def _store(part: FilePart, fields: schemas.RegistrationFields, *, taken: int) -> tuple[str, int, str]:
+    """Digest, size in bytes, and format of a file of the form, of which `taken` bytes were stored before."""
     if part.name not in _EXPECTED:
         raise InvalidInput(
             f"unexpected file {part.name!r}; send `reference` and `artefact`",
@@ -96,14 +101,30 @@ def _store(part: FilePart, fields: schemas.RegistrationFields) -> tuple[str, int
         )
     kind = _format(part.filename, fields) if part.name == "artefact" else "csv"
     limit: int = getattr(context().settings, f"max_{part.name}_bytes")
+    left = _bytes_left(taken)
     try:
-        digest, size = context().store.put(part.blocks, limit)
+        digest, size = context().store.put(part.blocks, min(limit, left))
     except TooLarge as exc:
+        if left < limit:
+            raise _over_quota(taken + left) from exc
         raise TooLarge(f"the {part.name} {part.filename!r} is too large: {exc}; {_SMALLER[part.name]}") from exc
     if size == 0:
         detail = f"the {part.name} {part.filename!r} is empty; send {_EXPECTED[part.name]}"
         raise InvalidInput(detail, [Problem(detail, f"#/{part.name}")])
     return digest, size, kind
+
+
+def _bytes_left(taken: int) -> int:
+    """What the tenant may still store; the registration counts at its end, but a file too many is not stored at all."""
+    with transaction(context().engine) as connection:
+        left = usage.bytes_left(connection, caller().tenant, context().limits.of(caller().tenant))
+    return sys.maxsize if left is None else max(left - taken, 0)
+
+
+def _over_quota(left: int) -> OverQuota:
+    limit = context().limits.of(caller().tenant).bytes_stored or 0
+    with transaction(context().engine) as connection:
+        return usage.over(connection, "bytes_stored", limit, limit - left, left + 1)
 
 
 def _format(filename: str, fields: schemas.RegistrationFields) -> str:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from api.context import Context
 from api.tokens import Caller
-from db import chunks, jobs, models, predictions
+from db import chunks, jobs, models, predictions, usage
 from db.engine import transaction
 from db.ids import uuid7
 from db.jobs import ChunkSpan, NewJob
@@ -31,7 +31,9 @@ def retry(context: Context, caller: Caller, job_id: UUID, *, version: str | None
     Raises:
         NotFound: no such job or version.
         Conflict: the job is not over, or has no failed rows.
+        OverQuota: they are more than the tenant has left.
     """
+    limits = context.limits.of(caller.tenant)
     with transaction(context.engine) as connection:
         parent = jobs.get(connection, caller.tenant, job_id)
         if parent.state not in jobs.TERMINAL:
@@ -59,12 +61,16 @@ def retry(context: Context, caller: Caller, job_id: UUID, *, version: str | None
             endpoint=parent.endpoint,
         )
         jobs.receive(connection, child, lease_seconds=_LEASE_SECONDS)
+        day = usage.take(connection, child.tenant, limits, jobs=1)
     try:
         rows = 0
         for number, span in enumerate(spans):
             with transaction(context.engine) as connection:
                 jobs.renew_upload(connection, child.id, lease_seconds=_LEASE_SECONDS)
-                rows += _copy_errored(connection, parent.id, child, span, number, first_row=rows + 1)
+                count, stored = _copy_errored(connection, parent.id, child, span, number, first_row=rows + 1)
+                usage.grow(connection, child.id, rows=count, bytes=stored)
+                usage.take(connection, child.tenant, limits, rows=count, bytes=stored, day=day)
+                rows += count
         with transaction(context.engine) as connection:
             jobs.seal(connection, child.id, rows=rows, chunks=len(spans), request_hash=None)
     except ScorehouseError:
@@ -77,12 +83,13 @@ def retry(context: Context, caller: Caller, job_id: UUID, *, version: str | None
 
 def _copy_errored(
     connection: Connection, parent_id: UUID, child: NewJob, span: ChunkSpan, number: int, *, first_row: int
-) -> int:
+) -> tuple[int, int]:
+    """How many rows, and their bytes as stored."""
     errored = predictions.error_rows(connection, parent_id, Range(span.first_row, span.first_row + span.rows))
     data = unpack(jobs.payload(connection, parent_id, span.number), _MAX_CHUNK_BYTES)
     chosen = select(data, [row - span.first_row for row in errored], child.format, child.delimiter)  # type: ignore[arg-type]  # the column is checked
     first_line = first_row + (1 if child.format == "csv" else 0)
-    chunks.add(
+    stored = chunks.add(
         connection,
         child.id,
         number,
@@ -91,4 +98,4 @@ def _copy_errored(
         priority=jobs.PRIORITIES[child.priority],
         version_id=child.version_id,
     )
-    return len(errored)
+    return len(errored), stored

@@ -13,10 +13,11 @@ from sqlalchemy import Connection
 from api.context import Context
 from api.schemas import JobRequest
 from api.tokens import Caller
-from db import chunks, jobs, models
+from db import chunks, jobs, models, usage
 from db.engine import transaction
 from db.ids import uuid7
 from db.jobs import NewJob
+from db.quotas import Quotas
 from errors import Conflict, InvalidInput, Problem, TooLarge
 from records.piece import Piece
 from registry.signature import Signature
@@ -36,6 +37,7 @@ def submit_records(
         NotFound, Conflict: no such model or version, or none in production.
         InvalidInput: columns that are missing, an idempotency key that was used for another request.
         TooLarge: too many records, or one that is too long.
+        OverQuota: more than the tenant has left.
     """
     records = request.inputs if isinstance(request.inputs, list) else [request.inputs]
     if len(records) > context.settings.max_json_records:
@@ -72,7 +74,7 @@ def submit_records(
             as_of=request.as_of,
             endpoint=endpoint,
         )
-        job_id = _store(connection, new, lines)
+        job_id = _store(connection, new, lines, context.limits.of(caller.tenant))
     context.publisher.want(new.lane, 1 if new.lane == "interactive" else _chunk_count(len(lines)))
     return job_id
 
@@ -104,17 +106,18 @@ def in_flight(key: str) -> Conflict:
     return Conflict(f"a submission with Idempotency-Key {key!r} is still in flight; try again shortly", retry_after=1)
 
 
-def _store(connection: Connection, new: NewJob, lines: Sequence[bytes]) -> UUID:
+def _store(connection: Connection, new: NewJob, lines: Sequence[bytes], limits: Quotas) -> UUID:
     while not jobs.receive(connection, new, lease_seconds=_LEASE_SECONDS):
         assert new.idempotency_key is not None
         assert new.request_hash is not None
         earlier = same_submission(connection, new.tenant, new.idempotency_key, new.request_hash)
         if earlier is not None:
             return earlier
+    stored = 0
     for number, first in enumerate(range(0, len(lines), _RECORDS_PER_CHUNK)):
         block = lines[first : first + _RECORDS_PER_CHUNK]
         piece = Piece(first + 1, len(block), first + 1, b"".join(block))
-        chunks.add(
+        stored += chunks.add(
             connection,
             new.id,
             number,
@@ -123,7 +126,15 @@ def _store(connection: Connection, new: NewJob, lines: Sequence[bytes]) -> UUID:
             priority=jobs.PRIORITIES[new.priority],
             version_id=new.version_id,
         )
-    jobs.seal(connection, new.id, rows=len(lines), chunks=_chunk_count(len(lines)), request_hash=new.request_hash)
+    jobs.seal(
+        connection,
+        new.id,
+        rows=len(lines),
+        chunks=_chunk_count(len(lines)),
+        request_hash=new.request_hash,
+        bytes=stored,
+    )
+    usage.take(connection, new.tenant, limits, jobs=1, rows=len(lines), bytes=stored)
     return new.id
 
 

@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -21,11 +22,12 @@ from api.schemas import MetadataQuery, UploadQuery
 from api.strict_json import parse_json
 from api.submission import in_flight, same_submission
 from api.tokens import Caller
-from db import chunks, jobs, models
+from db import chunks, jobs, models, usage
 from db.engine import transaction
 from db.ids import uuid7
 from db.jobs import NewJob
 from db.models import Version
+from db.quotas import Quotas
 from errors import InvalidInput, Problem, ScorehouseError
 from records.cutter import CsvCutter, Cutter, NdjsonCutter
 from records.inflate import inflated
@@ -60,7 +62,8 @@ def receive(context: Context, caller: Caller, upload: Upload, body: Iterable[byt
         body: the blocks of the file as they arrive; an exception while iterating means that the client is gone.
 
     Raises:
-        NotFound, Conflict, InvalidInput, TooLarge, UnsupportedMedia, Unavailable: nothing of the upload is left then.
+        NotFound, Conflict, InvalidInput, TooLarge, OverQuota, UnsupportedMedia, Unavailable: nothing of the upload is
+            left then.
     """
     if upload.query.model is None:
         raise InvalidInput("name the model: ?model=NAME", [Problem("is required", "#/query/model")])
@@ -103,6 +106,8 @@ class _Reception:
         self._rows = 0
         self._renew_at = 0.0
         self._lease_seconds = round(longest_pause(context.settings)) + _LEASE_MARGIN_SECONDS
+        # To which its rows count, however long it takes.
+        self._day: date | None = None
 
     def feed(self, block: bytes) -> None:
         self._renew()
@@ -168,7 +173,11 @@ class _Reception:
                 connection, new
             ):
                 raise Taken
+            self._day = usage.take(connection, new.tenant, self._limits(), jobs=1)
         self._job = new
+
+    def _limits(self) -> Quotas:
+        return self._context.limits.of(self._caller.tenant)
 
     def _take_over(self, connection: Connection, new: NewJob) -> bool:
         """Whether the key belonged to an upload that was abandoned, and is ours now."""
@@ -196,7 +205,7 @@ class _Reception:
             self._open(self._cutter.columns)
         assert self._job is not None
         with transaction(self._context.engine) as connection:
-            chunks.add(
+            stored = chunks.add(
                 connection,
                 self._job.id,
                 self._chunks,
@@ -205,6 +214,8 @@ class _Reception:
                 priority=jobs.PRIORITIES[self._job.priority],
                 version_id=self._job.version_id,
             )
+            usage.grow(connection, self._job.id, rows=piece.rows, bytes=stored)
+            usage.take(connection, self._job.tenant, self._limits(), rows=piece.rows, bytes=stored, day=self._day)
         self._chunks += 1
         self._rows += piece.rows
         self._context.publisher.want(self._job.lane, min(self._chunks, 4))

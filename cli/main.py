@@ -54,6 +54,7 @@ PARTS = {
     "healthcheck": "healthcheck",
     "token": "tokens",
     "trail": "trail",
+    "quota": "quota",
     "secrets": "secrets",
 }
 

@@ -242,8 +242,9 @@ def running_owners(engine: Engine, prefix: str) -> list[str]:
 
 def add(
     connection: Connection, job_id: UUID, number: int, piece: Piece, *, lane: str, priority: int, version_id: int
-) -> None:
-    """Store a chunk's input. It can be claimed as soon as this is committed."""
+) -> int:
+    """Store a chunk's input, and return its bytes as packed. It can be claimed as soon as this is committed."""
+    packed = pack(piece.data)
     # COPY and not INSERT: a statement would carry the payload as a literal, in hexadecimal, through the parser.
     fields = (
         job_id.bytes,
@@ -254,10 +255,11 @@ def add(
         binary_copy.int4(piece.first_row),
         binary_copy.int4(piece.rows),
         struct.pack(">q", piece.first_line),
-        pack(piece.data),
+        packed,
     )
     with elevated(connection):
         copy(connection, "chunk", _COPIED, binary_copy.stream([fields]))
+    return len(packed)
 
 
 def _finish(

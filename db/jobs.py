@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
-from db import predictions, profiles
+from db import predictions, profiles, usage
 from db.sql import statement
 from db.tables import chunk, job, model, model_version
 from errors import Conflict, Gone, NotFound
@@ -46,6 +47,8 @@ class NewJob:
     parent_id: UUID | None = None
     as_of: datetime | None = None
     endpoint: str = "jobs"
+    # Whether it counts against the tenant's quotas.
+    counted: bool = True
 
 
 def receive(connection: Connection, new: NewJob, *, lease_seconds: float) -> bool:
@@ -73,6 +76,7 @@ def receive(connection: Connection, new: NewJob, *, lease_seconds: float) -> boo
         "as_of": new.as_of,
         "endpoint": new.endpoint,
         "upload_lease_until": _in_seconds(lease_seconds),
+        "bytes_stored": 0 if new.counted else None,
     }
     inserted = connection.execute(
         insert(job)
@@ -122,20 +126,33 @@ def renew_upload(connection: Connection, job_id: UUID, *, lease_seconds: float) 
         raise Conflict("the upload stalled for so long that it was given up; send it again")
 
 
-def seal(connection: Connection, job_id: UUID, *, rows: int, chunks: int, request_hash: bytes | None) -> str:
+def seal(
+    connection: Connection,
+    job_id: UUID,
+    *,
+    rows: int,
+    chunks: int,
+    request_hash: bytes | None,
+    bytes: int | None = None,
+) -> str:
     """Make an uploaded job visible; returns its state, which may be terminal already.
+
+    Args:
+        bytes: what its input counts, if that was not noted chunk by chunk.
 
     Raises:
         Conflict: the upload was swept as abandoned.
     """
-    state = connection.execute(
-        statement("seal"), {"job_id": job_id, "rows": rows, "chunks": chunks, "request_hash": request_hash}
-    ).scalar_one_or_none()
-    if state is None:
+    row = connection.execute(
+        statement("seal"),
+        {"job_id": job_id, "rows": rows, "chunks": chunks, "request_hash": request_hash, "bytes": bytes},
+    ).one_or_none()
+    if row is None:
         raise Conflict("the upload stalled for so long that it was given up; send it again")
-    if state in TERMINAL:
+    if row.state in TERMINAL:
         _notify(connection, [job_id])
-    return str(state)
+        usage.ended(connection, _counted([row]))
+    return str(row.state)
 
 
 def discard(connection: Connection, job_id: UUID) -> None:
@@ -143,7 +160,13 @@ def discard(connection: Connection, job_id: UUID) -> None:
     connection.execute(sa.delete(chunk).where(chunk.c.job_id == job_id))  # first: no finish can begin after this
     predictions.delete_job(connection, job_id)
     profiles.discard(connection, job_id)
-    connection.execute(sa.delete(job).where(job.c.id == job_id, job.c.state == "receiving"))
+    gone = connection.execute(
+        sa.delete(job)
+        .where(job.c.id == job_id, job.c.state == "receiving")
+        .returning(job.c.tenant, job.c.created_at, job.c.rows_total, job.c.bytes_stored)
+    ).one_or_none()
+    if gone is not None:
+        usage.discarded(connection, gone)
 
 
 def abandoned(connection: Connection) -> list[UUID]:
@@ -180,7 +203,9 @@ def count_down(connection: Connection, done: Sequence[tuple[UUID, int, int]]) ->
             "chunks": [totals[job_id][2] for job_id in ids],
         },
     ).all()
-    _notify(connection, [row.id for row in rows if row.state in TERMINAL])
+    over = [row for row in rows if row.state in TERMINAL]
+    _notify(connection, [row.id for row in over])
+    usage.ended(connection, _counted(over))
 
 
 def cancel(connection: Connection, tenant: str, job_id: UUID) -> None:
@@ -202,7 +227,7 @@ def cancel(connection: Connection, tenant: str, job_id: UUID) -> None:
     if not dropped:
         # The last chunk was finished while we waited for its lock; that transition counts, not ours.
         raise Conflict(f"job {job_id} is over already; there is nothing left to cancel")
-    connection.execute(
+    row = connection.execute(
         sa.update(job)
         .where(job.c.id == job_id)
         .values(
@@ -211,8 +236,10 @@ def cancel(connection: Connection, tenant: str, job_id: UUID) -> None:
             chunks_left=job.c.chunks_left - len(dropped),
             finished_at=sa.func.now(),
         )
-    )
+        .returning(job.c.tenant, job.c.bytes_stored)
+    ).one()
     _notify(connection, [job_id])
+    usage.ended(connection, _counted([row]))
 
 
 _COLUMNS = (
@@ -349,6 +376,11 @@ def _drop_open_chunks(connection: Connection, job_id: UUID) -> list[int]:
         .returning(chunk.c.rows)
     )
     return list(connection.execute(query).scalars())
+
+
+def _counted(rows: Sequence[sa.Row[Any]]) -> Counter[str]:
+    """How many of these jobs (tenant, bytes_stored) count against the quota of which tenant."""
+    return Counter(row.tenant for row in rows if row.bytes_stored is not None)
 
 
 def _notify(connection: Connection, job_ids: Sequence[UUID]) -> None:

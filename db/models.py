@@ -11,7 +11,8 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from db import trail
+from db import trail, usage
+from db.quotas import Quotas
 from db.tables import model, model_alias, model_version
 from db.versions import precedence
 from errors import Conflict, InvalidInput, NotFound, Problem
@@ -64,6 +65,7 @@ class NewVersion:
     candidate: bool = False
     mismatch_allowed: bool = False
     signature: dict[str, Any] | None = None
+    reference_size: int = 0
 
 
 _VERSION = (
@@ -88,10 +90,14 @@ _VERSION = (
 _VERSIONS = model_version.join(model, model.c.id == model_version.c.model_id)
 
 
-def add_version(connection: Connection, new: NewVersion) -> int:
+def add_version(connection: Connection, new: NewVersion, limits: Quotas | None = None) -> int:
     """Record a version to be examined by a worker; the same content again is the same version.
 
+    Args:
+        limits: of the tenant; None for a version that we made ourselves, which counts but is never refused.
+
     Raises:
+        OverQuota: the artefact is more than the tenant may still store.
         Conflict: the version exists with another content; versions are immutable.
         InvalidInput: its parent does not exist.
     """
@@ -109,6 +115,7 @@ def add_version(connection: Connection, new: NewVersion) -> int:
         "format": new.format,
         "runtime": new.runtime,
         "size": new.size,
+        "bytes_stored": new.size + new.reference_size,
         "key_column": new.key_column,
         "target_column": new.target_column,
         "trusted": new.trusted,
@@ -126,6 +133,7 @@ def add_version(connection: Connection, new: NewVersion) -> int:
     except IntegrityError:
         return _same_content(connection, model_id, new)
     _record(connection, new)
+    usage.add_artefact(connection, new.tenant, new.size + new.reference_size, limits)
     return version_id
 
 

@@ -54,6 +54,8 @@ model_version = sa.Table(
     sa.Column("format", sa.Text, nullable=False),
     sa.Column("runtime", sa.Text, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
+    # What it counts against the tenant's quota, with its reference; NULL: a release before quotas took it, its size counts.
+    sa.Column("bytes_stored", sa.BigInteger),
     sa.Column("key_column", sa.Text),
     sa.Column("target_column", sa.Text),
     sa.Column("trusted", sa.Boolean, nullable=False),
@@ -171,6 +173,9 @@ job = sa.Table(
     sa.Column("endpoint", sa.Text, nullable=False, server_default="jobs"),
     # Renewed while an upload streams in; an upload whose lease is over was abandoned with its API process.
     _timestamp("upload_lease_until"),
+    # What its input counts against the tenant's quota, as packed on arrival; NULL: the job counts against none, because
+    # a deployment made it or a release before quotas took it.
+    sa.Column("bytes_stored", sa.BigInteger),
     _one_of("kind", "single", "batch"),
     _one_of("lane", "interactive", "bulk"),
     _one_of("format", "csv", "ndjson"),
@@ -622,4 +627,57 @@ audit_trail = sa.Table(
     sa.Column("token_jti", sa.Text),
     sa.Index("audit_trail_tenant_idx", "tenant", "at", "id"),
     sa.Index("audit_trail_at_idx", "at", "id"),
+)
+
+# What a tenant may use where that differs from the defaults: names of quotas; null is unlimited, absent is the default.
+tenant_quota = sa.Table(
+    "tenant_quota",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("limits", JSONB, nullable=False),
+    sa.Column("changed_by", sa.Text, nullable=False),
+    _timestamp("changed_at", default=True),
+)
+
+# What a tenant uses: changed in the transaction of the job that it is about, so that it is exact. Free space on its
+# page lets each change stay there.
+tenant_usage = sa.Table(
+    "tenant_usage",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("jobs_open", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("bytes_stored", sa.BigInteger, nullable=False, server_default="0"),
+    postgresql_with={"fillfactor": "20"},
+)
+
+# Rows by the day (UTC) on which their job was created.
+tenant_day = sa.Table(
+    "tenant_day",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("rows", sa.BigInteger, nullable=False, server_default="0"),
+    postgresql_with={"fillfactor": "20"},
+)
+
+# A body that is being received: its place is free again when it ends, or when its lease does.
+tenant_upload = sa.Table(
+    "tenant_upload",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("lease_until", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Index(None, "tenant"),
+)
+
+# The bucket of requests of a tenant. Unlogged: after a crash every bucket is full, and that is all.
+tenant_rate = sa.Table(
+    "tenant_rate",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("tokens", sa.Double, nullable=False),
+    sa.Column("granted", sa.Integer, nullable=False),
+    sa.Column("at", sa.TIMESTAMP(timezone=True), nullable=False),
+    prefixes=["UNLOGGED"],
+    postgresql_with={"fillfactor": "20"},
 )

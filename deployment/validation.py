@@ -46,6 +46,7 @@ def submit(connection: Connection, version: Version, deployment_id: UUID) -> dic
         created_by=f"deployment {deployment_id}",
         priority="high",
         endpoint=VALIDATION,
+        counted=False,
     )
     data = "".join(f"{row.inputs}\n" for row in golden).encode()
     jobs.receive(connection, new, lease_seconds=_LEASE_SECONDS)

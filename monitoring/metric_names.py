@@ -57,5 +57,6 @@ METRICS: dict[str, Metric] = {
     "scorehouse_http_request_duration_seconds": Metric(
         "histogram", ("method", "route"), "Seconds from the start of a request to its answer"
     ),
+    "scorehouse_refused_total": Metric("counter", ("reason",), "Requests refused with 429, by quota or limit"),
     "scorehouse_up": Metric("gauge", (), "1 when the exporter could read the database, else 0"),
 }

@@ -63,7 +63,7 @@ def handed_in(
         reference = Path(folder) / "reference.csv"
         write_reference(rows, found.hold_out, reference, seed=seed)
         digest, size = house.store.put(_blocks(artefact.path), house.settings.max_artefact_bytes)
-        reference_digest, _ = house.store.put(_blocks(reference), house.settings.max_artefact_bytes)
+        reference_digest, reference_size = house.store.put(_blocks(reference), house.settings.max_artefact_bytes)
     new = NewVersion(
         tenant=champion.tenant,
         model=champion.model,
@@ -91,6 +91,7 @@ def handed_in(
             "code_revision": f"scorehouse {importlib.metadata.version('scorehouse')}",
         },
         candidate=True,
+        reference_size=reference_size,
     )
     with transaction(house.engine) as connection:
         version_id = models.add_version(connection, new)

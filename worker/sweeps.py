@@ -18,6 +18,7 @@ from db import (
     tokens,
     trail,
     trainings,
+    usage,
     workers,
 )
 from db.engine import transaction
@@ -109,5 +110,9 @@ def housekeeping(engine: Engine, settings: Settings) -> str:
         workers.sweep(connection)
         periodic.sweep(connection)
         periodic.end(connection, "housekeeping", slot)
+        tenants = usage.tenants(connection)
+    for tenant in tenants:  # each in a transaction of its own, because its submissions wait meanwhile
+        with transaction(engine) as connection:
+            usage.recount_open(connection, tenant)
     rollup.make_days(engine)
     return f"{len(made)} partitions made, {removed} jobs removed"

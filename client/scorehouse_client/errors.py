@@ -15,11 +15,15 @@
 # each name says what happened
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scorehouse_client.resources import Deployment, Job, ModelVersion
+
+
+_READABLE_SECONDS = 120
 
 
 class ScorehouseClientError(Exception):
@@ -34,22 +38,29 @@ class ScorehouseApiError(ScorehouseClientError):
         title, detail: the problem's own; detail may be empty.
         errors: one mapping with `detail` and `pointer` per thing that is wrong with the input.
         retry_after: seconds after which the same request may succeed, None when the API named none.
+        quota, limit, used: of a 429, what is used up (such as `rows_per_day`), what it allows and what was used; else None.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # the parts of a problem
         self,
         status: int,
         title: str,
         detail: str = "",
         errors: Sequence[Mapping[str, Any]] = (),
         retry_after: float | None = None,
+        quota: tuple[str, int, int] | None = None,
     ) -> None:
-        super().__init__(status, title, detail, errors, retry_after)
+        super().__init__(status, title, detail, errors, retry_after, quota)
         self.status = status
         self.title = title
         self.detail = detail
         self.errors = list(errors)
         self.retry_after = retry_after
+        self.quota: str | None = None
+        self.limit: int | None = None
+        self.used: int | None = None
+        if quota is not None:
+            self.quota, self.limit, self.used = quota
 
     def __str__(self) -> str:
         headline = f"{self.title} ({self.status})"
@@ -57,8 +68,16 @@ class ScorehouseApiError(ScorehouseClientError):
         # A single error is often the detail once more.
         lines += [_error_line(error) for error in self.errors if error.get("detail") != self.detail]
         if self.retry_after is not None:
-            lines.append(f"Try again in {self.retry_after:.0f} s.")
+            lines.append(f"Try again in {_span(self.retry_after)}.")
         return "\n".join(lines)
+
+
+def _span(seconds: float) -> str:
+    """Hours where seconds would have to be converted in the head."""
+    if seconds < _READABLE_SECONDS:
+        return f"{seconds:.0f} s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
 def _error_line(error: Mapping[str, Any]) -> str:

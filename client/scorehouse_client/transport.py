@@ -2,7 +2,8 @@
 
 What is retried: an answer 429, 502, 503 or 504 (and 409 with Retry-After: the same Idempotency-Key is still in flight), and a
 connection that failed or broke, as long as repeating the request cannot do its work twice. Each pause doubles, unless the API
-named one with Retry-After; `retry_for` bounds what a request may spend on pauses and time-outs.
+named one with Retry-After; `retry_for` bounds what a request may spend on pauses and time-outs. So a rate limit is waited
+out, and a quota that is used up until midnight is told at once.
 """
 
 from __future__ import annotations
@@ -224,7 +225,13 @@ def _problem(response: urllib3.BaseHTTPResponse) -> ScorehouseApiError:
         str(content.get("detail") or ("" if content else _excerpt(text))),
         errors,
         _seconds(response.headers.get("Retry-After")),
+        _quota(content),
     )
+
+
+def _quota(content: Mapping[str, Any]) -> tuple[str, int, int] | None:
+    name, limit, used = (content.get(part) for part in ("quota", "limit", "used"))
+    return (name, limit, used) if isinstance(name, str) and isinstance(limit, int) and isinstance(used, int) else None
 
 
 def _object(text: bytes) -> dict[str, Any]:

@@ -19,4 +19,4 @@ SET rows_succeeded = job.rows_succeeded + done.succeeded,
 FROM unnest(CAST(:job_ids AS uuid[]), CAST(:succeeded AS bigint[]), CAST(:errored AS bigint[]),
             CAST(:chunks AS integer[])) AS done (job_id, succeeded, errored, chunks)
 WHERE job.id = done.job_id
-RETURNING job.id, job.state
+RETURNING job.id, job.state, job.tenant, job.bytes_stored

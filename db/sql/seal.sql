@@ -5,6 +5,7 @@ SET rows_total = :rows,
     chunks_total = chunks_total + :chunks,
     chunks_left = chunks_left + :chunks,
     request_hash = COALESCE(CAST(:request_hash AS bytea), request_hash),
+    bytes_stored = COALESCE(CAST(:bytes AS bigint), bytes_stored),
     upload_lease_until = NULL,
     state = CASE
         WHEN chunks_left + :chunks > 0 THEN CASE WHEN started_at IS NULL THEN 'queued' ELSE 'running' END
@@ -16,4 +17,4 @@ SET rows_total = :rows,
                  THEN 'every row errored; see the job''s errors' END,
     finished_at = CASE WHEN chunks_left + :chunks = 0 THEN now() END
 WHERE id = :job_id AND state = 'receiving' AND upload_lease_until > now()
-RETURNING state
+RETURNING state, tenant, bytes_stored

@@ -10,18 +10,19 @@ from alembic import op
 from migrations.roles import ensure_roles
 
 revision = '0009'
-down_revision = '0007'
+down_revision = '0008'
 branch_labels = None
 depends_on = None
 
 # The rows of each table that belong to the tenant: a condition over the table's own columns. The inner tables are under
 # the same lock, so that `SELECT id FROM model` is the tenant's models.
+# A sub-select is evaluated once for a query, not for each row.
+OF_TENANT = "tenant = (SELECT current_setting('scorehouse.tenant', true))"
 OF_MODEL = "model_id IN (SELECT id FROM model)"
 OF_VERSION = "version_id IN (SELECT id FROM model_version)"
 POLICIES = {
-    # A sub-select is evaluated once for a query, not for each row.
-    "model": "tenant = (SELECT current_setting('scorehouse.tenant', true))",
-    "job": "tenant = (SELECT current_setting('scorehouse.tenant', true))",
+    **dict.fromkeys(("model", "job", "token", "audit_trail"), OF_TENANT),
+    **dict.fromkeys(("tenant_quota", "tenant_usage", "tenant_day", "tenant_upload", "tenant_rate"), OF_TENANT),
     "model_version": OF_MODEL,
     "model_alias": OF_MODEL,
     "deployment": OF_MODEL,
@@ -41,12 +42,12 @@ POLICIES = {
     "row_error": "EXISTS (SELECT FROM job WHERE job.id = job_id)",
     "deployment_event": "EXISTS (SELECT FROM deployment AS d WHERE d.id = deployment_id)",
     "audit_result": "EXISTS (SELECT FROM audit_run AS r WHERE r.id = run_id)",
-    "token": "tenant = (SELECT current_setting('scorehouse.tenant', true))",
-    "audit_trail": "tenant = (SELECT current_setting('scorehouse.tenant', true))",
     "alert_event": "EXISTS (SELECT FROM alert AS a WHERE a.id = alert_id)",
 }
 # What may be added to, and is never changed: what is old goes by a function of the owner's.
 APPEND_ONLY = ("audit_trail",)
+# What a tenant may look at, and the operator sets.
+OPERATORS = ("tenant_quota",)
 # What is the installation's own.
 SYSTEM_TABLES = ("worker_heartbeat", "periodic_run", "event_total")
 
@@ -85,7 +86,8 @@ def upgrade() -> None:
         op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
         op.execute(f"CREATE POLICY of_tenant ON {table} TO scorehouse_tenant USING ({condition})")
         rights = "SELECT, INSERT" if table in APPEND_ONLY else "SELECT, INSERT, UPDATE, DELETE"
-        op.execute(f"GRANT {rights} ON {table} TO scorehouse_tenant, scorehouse_system")
+        op.execute(f"GRANT {rights} ON {table} TO scorehouse_system")
+        op.execute(f"GRANT {'SELECT' if table in OPERATORS else rights} ON {table} TO scorehouse_tenant")
     for table in SYSTEM_TABLES:
         op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO scorehouse_system")
     # A view reads as its owner unless it is told otherwise.

@@ -64,6 +64,7 @@ ROUTES = {
     "GET /v1/models/<model>/versions/<version>": "models:read",
     "GET /v1/models/<model>/versions/<version>/metrics": "models:read",
     "GET /v1/predictions": "jobs:read",
+    "GET /v1/quota": "jobs:read",
     "GET /v1/tokens": "admin",
     "POST /predict": "jobs:write",
     "POST /predict/batch": "jobs:write",

@@ -39,10 +39,10 @@ REQUESTS: dict[str, tuple[str, Any]] = {
 }
 IDS = {"jobs": "job", "alerts": "alert", "audits": "audit", "deployments": "deployment"}
 IDS |= {"trainings": "training", "tokens": "token"}
-# What nobody may change or remove; `test_trail` shows it.
-APPEND_ONLY = {"audit_trail"}
+# What nobody may change or remove, as `test_trail` shows; what tenants may use is not theirs to say.
+UNCHANGEABLE = {"audit_trail", "tenant_quota"}
 # They name no one's row: an answer without anything of others is all that is to be seen.
-LISTS = {"GET /v1/jobs", "GET /v1/models", "GET /v1/alerts", "GET /v1/tokens", "GET /v1/audit-trail"}
+LISTS = {"GET /v1/jobs", "GET /v1/models", "GET /v1/alerts", "GET /v1/tokens", "GET /v1/audit-trail", "GET /v1/quota"}
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_what_is_the_installations_is_not_for_tenants(api_engine: Engine, name: 
 
 
 @pytest.mark.parametrize(
-    "table", [table for table in OWNED[:-1] if table.name not in APPEND_ONLY], ids=lambda table: table.name
+    "table", [table for table in OWNED[:-1] if table.name not in UNCHANGEABLE], ids=lambda table: table.name
 )
 def test_without_a_where_a_tenant_changes_and_removes_nothing_of_others(
     api_engine: Engine, engine: Engine, tenants: dict[str, Tenant], table: sa.Table
@@ -125,6 +125,16 @@ def test_without_a_where_a_tenant_changes_and_removes_nothing_of_others(
     assert changed == count(engine, table) - theirs
     with transaction(for_tenant(api_engine, "nobody")) as connection:
         assert connection.execute(sa.delete(table)).rowcount == 0
+
+
+def test_a_tenant_does_not_set_its_own_quotas(api_engine: Engine, tenants: dict[str, Tenant]) -> None:
+    quotas = metadata.tables["tenant_quota"]
+    for statement in (sa.update(quotas).values(limits={}), sa.delete(quotas)):
+        with (
+            pytest.raises(ProgrammingError, match="permission"),
+            transaction(for_tenant(api_engine, MINE)) as connection,
+        ):
+            connection.execute(statement)
 
 
 def test_a_tenant_puts_nothing_into_anothers_house(api_engine: Engine, tenants: dict[str, Tenant]) -> None:

@@ -89,6 +89,8 @@ class Tenant:
         training = own("training_run", model_id=model)
         token = own("token", tenant=self.name, jti=str(uuid7()))
         own("audit_trail", tenant=self.name)
+        for name in ("tenant_quota", "tenant_usage", "tenant_day", "tenant_upload", "tenant_rate"):
+            own(name)
         self.ids |= {"token": token}
         self.ids |= {"deployment": deployment, "job": job, "audit": audit, "alert": alert, "training": training}
 

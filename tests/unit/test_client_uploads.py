@@ -127,7 +127,7 @@ def test_an_answer_that_may_pass_is_waited_for(
 
 def test_a_longer_retry_after_than_one_may_wait_is_reported_at_once(api: ScriptedApi, client: Client) -> None:
     api.on("POST", "/v1/jobs", Answer(429, {"title": "Over quota", "status": 429}, {"Retry-After": "3600"}))
-    with pytest.raises(ScorehouseApiError, match=r"Over quota \(429\)\nTry again in 3600 s") as caught:
+    with pytest.raises(ScorehouseApiError, match=r"Over quota \(429\)\nTry again in 1 h 0 min") as caught:
         client.submit("flights", {"a": 1})
     assert caught.value.retry_after == 3600
     assert len(api.received) == 1
