@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -12,13 +13,14 @@ import pytest
 from house import House
 from toys import COLUMNS, VERSION, Toy, customers
 
-from benchmarks.slow_clients import EndlessBody, slow_bodies, slow_heads
+from benchmarks.slow_clients import ANNOUNCED_BYTES, HEADER, LINE, EndlessBody, slow_bodies, slow_heads, upload_head
 from scorehouse_client import Client
 
 HOSTILE = "hostile"
 SLOW_CLIENTS = 200
 SINGLES = 60
 ENDLESS_BYTES = 60_000_000
+PLACES = 12
 FLAT_BYTES = 64 * 1024 * 1024
 
 
@@ -70,3 +72,25 @@ def test_slow_clients_and_an_endless_body_do_not_stop_the_submits_of_others(
     kept = "SELECT 1 FROM job WHERE tenant = :tenant AND endpoint <> 'validation'"
     house.until(lambda: not house.query(kept, tenant=HOSTILE))
     assert house.query("SELECT 1 FROM chunk WHERE NOT EXISTS (SELECT 1 FROM job WHERE id = job_id)") == []
+
+
+def test_uploads_beyond_the_places_of_a_tenant_wait_and_those_that_stall_end(
+    house: House, hostile: str, toy: Toy
+) -> None:
+    """Two processes with six places each; what has stalled for thirty seconds has none any more."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(house.raw_connection()) for _ in range(PLACES + 4)]
+        for client in clients:
+            client.settimeout(60)
+            client.sendall(upload_head(hostile, toy.name, f"Content-Length: {ANNOUNCED_BYTES}") + HEADER + LINE)
+        heads = [client.makefile("rb").read().decode() for client in clients]
+    statuses = Counter(int(head.split()[1]) for head in heads)
+    assert set(statuses) == {429, 408}
+    assert statuses[429] >= 4
+    assert all("Retry-After: 1\r\n" in head for head in heads if " 429 " in head.splitlines()[0])
+    assert all("1,024 bytes per second" in head for head in heads if " 408 " in head.splitlines()[0])
+    assert not house.query("SELECT 1 FROM job WHERE tenant = :tenant AND state = 'receiving'", tenant=HOSTILE)
+    again = house.call(
+        "POST", "/v1/jobs", HEADER + LINE, {"Content-Type": "text/csv"}, tenant=HOSTILE, query={"model": "toy"}
+    )
+    assert again.status == 202

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -214,6 +215,11 @@ class TwoStacks:
         )
         argv = [self.nginx, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
         self._run("nginx", argv, os.environ)
+        self.until(self._nginx_listens)
+
+    def _nginx_listens(self) -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self.ports["front"])) == 0
 
     def _deploy_toy(self) -> None:
         """The model that all requests are of, through nginx as everything else."""
