@@ -58,12 +58,13 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     engine = create_engine(
         settings.resolved_database_url(), name="scorehouse-api", role=TENANT_ROLE, pool_size=settings.api_threads // 2
     )
+    verifier = Verifier(settings)
     app.extensions["scorehouse"] = Context(
         settings,
         engine,
         ArtefactStore(settings.resolved_artefact_url()),
         Completions(engine, settings.api_threads // 2),
-        Revocations(for_system(engine)),
+        Revocations(for_system(engine), verifier.kids),
     )
     app.register_error_handler(ValidationError, problems.from_validation)
     problems.install(app)
@@ -71,7 +72,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     http_metrics.install(app)
     health.install(app, settings.release)
     revocations = app.extensions["scorehouse"].revocations
-    auth.install(app, Verifier(settings), revocations, on_loopback=settings.api_host in _LOOPBACK)
+    auth.install(app, verifier, revocations, on_loopback=settings.api_host in _LOOPBACK)
     for resource in (
         health,
         jobs,
