@@ -8,6 +8,7 @@
     ├── NotFound              also for what belongs to another tenant
     ├── Gone                  removed by retention
     ├── Conflict              the request is fine, the state is not
+    ├── Busy                  the caller has as many such requests under way as it may; try again later
     ├── TooLarge              a bound on bytes, rows or columns
     ├── UnsupportedMedia      a content type or encoding that is not accepted
     ├── Unavailable           the database cannot be reached; try again later
@@ -68,6 +69,12 @@ class Gone(ScorehouseError):
 
 class Conflict(ScorehouseError):
     def __init__(self, detail: str, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class Busy(ScorehouseError):
+    def __init__(self, detail: str, retry_after: int) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
 

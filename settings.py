@@ -63,6 +63,11 @@ class Settings(BaseSettings):
     flower_read_only: bool = Field(
         True, description="whether Flower only shows; else it can stop workers, send tasks …"
     )
+    cors_origins: str | None = Field(
+        None,
+        pattern=r"^https?://[A-Za-z0-9.:\[\]-]+( *, *https?://[A-Za-z0-9.:\[\]-]+)*$",
+        description="origins whose pages may use the API from a browser, separated by commas; unset: none may",
+    )
     default_model: str | None = Field(None, description="model of /predict when ?model= is absent; unset: the only one")
 
     # bounds of what is accepted
@@ -74,6 +79,11 @@ class Settings(BaseSettings):
     max_columns: int = Field(2_000, ge=1, description="columns of one file")
     max_artefact_bytes: int = Field(4 * 1024 * MIB, ge=1, description="bytes of one model artefact")
     max_reference_bytes: int = Field(256 * MIB, ge=1, description="bytes of a reference, which a worker reads whole")
+    head_seconds: float = Field(15.0, gt=0, description="time within which the head of a request must be there")
+    stall_seconds: float = Field(
+        30.0, ge=1, description="how long, in all, a client may fall behind the slowest pace within one request"
+    )
+    min_bytes_per_second: int = Field(1024, ge=1, description="slowest pace of a body that is sent or read")
     max_inflation: int = Field(200, ge=1, description="decompressed bytes per compressed byte, past the first 16 MiB")
 
     # work
@@ -116,6 +126,10 @@ class Settings(BaseSettings):
         """What runs here and in which stack, for example `0.2.0+green`."""
         name = "" if self.stack_name is None else f"+{self.stack_name}"
         return version("scorehouse") + name
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        return [] if self.cors_origins is None else [each.strip() for each in self.cors_origins.split(",")]
 
     def file_of_stack(self, name: str) -> Path:
         """A file or folder that two stacks with one data folder must not share."""

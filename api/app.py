@@ -13,7 +13,7 @@ from api import (
     alerts,
     audits,
     auth,
-    bodies,
+    browsers,
     deployments,
     docs,
     health,
@@ -21,21 +21,25 @@ from api import (
     jobs,
     labels,
     models,
+    places,
     predict,
     predictions,
     problems,
+    strict_json,
     token_routes,
     trail,
     trainings,
 )
 from api.completions import Completions
 from api.context import Context
+from api.places import Places
 from api.revocations import Revocations
 from api.verification import Verifier
 from db.engine import TENANT_ROLE, create_engine, for_system
 from registry.store import ArtefactStore
 from settings import Settings, get_settings
 
+MAX_DOCUMENT_BYTES = 1024 * 1024
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -53,8 +57,11 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         doc_ui=False,
         static_folder=None,
     )
-    app.json.ensure_ascii = False  # type: ignore[attr-defined]  # of Flask's default provider
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # as above
+    # A redirect would name whatever host the client has named.
+    app.url_map.merge_slashes = False
+    strict_json.install(app)
+    # Of bodies that Flask reads; what may be longer is read in blocks, and bounded there.
+    app.config["MAX_CONTENT_LENGTH"] = MAX_DOCUMENT_BYTES
     engine = create_engine(
         settings.resolved_database_url(), name="scorehouse-api", role=TENANT_ROLE, pool_size=settings.api_threads // 2
     )
@@ -65,14 +72,16 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         ArtefactStore(settings.resolved_artefact_url()),
         Completions(engine, settings.api_threads // 2),
         Revocations(for_system(engine), verifier.kids),
+        Places.of(settings.api_threads),
     )
     app.register_error_handler(ValidationError, problems.from_validation)
     problems.install(app)
-    bodies.install(app)
     http_metrics.install(app)
     health.install(app, settings.release)
     revocations = app.extensions["scorehouse"].revocations
+    browsers.install(app, settings)
     auth.install(app, verifier, revocations, on_loopback=settings.api_host in _LOOPBACK)
+    places.install(app, app.extensions["scorehouse"].places)
     for resource in (
         health,
         jobs,

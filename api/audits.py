@@ -27,7 +27,6 @@ _REPORT_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
-    "X-Content-Type-Options": "nosniff",
 }
 _WINDOW = re.compile(r"(\d+)([hdw])")
 

@@ -4,69 +4,71 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 
-from flask import Flask, Request, Response, request
+from flask import Request
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]  # ships no type information
-from werkzeug.exceptions import ClientDisconnected
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
+from api import places
+from api.pace import TooSlow
 from errors import InvalidInput, Problem, ScorehouseError
+from settings import Settings
 
 BLOCK_BYTES = 256 * 1024
 
+# From a slow client: so that whoever takes the blocks, and renews a lease with each, does not wait long for one.
+_SLOW_BLOCK_BYTES = 16 * 1024
+_SLOW_SECONDS = 1.0
+
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_PARTS = 50
-# How much of a refused body is read so that the client, which is still sending, gets to see the answer.
-_DRAIN_BYTES = 64 * 1024 * 1024
-_DRAIN_SECONDS = 2.0
 
 
 class Disconnected(ScorehouseError):
     """The client went away in the middle of its body, or sent one that HTTP cannot frame."""
 
+    @classmethod
+    def by(cls, cause: Exception) -> Disconnected:
+        return cls(f"the body broke off or is malformed ({type(cause).__name__}); send the request again")
+
+
+class TimedOut(Disconnected):
+    """The client sends too slowly, or not at all."""
+
+
+def longest_pause(settings: Settings) -> float:
+    """Seconds that may pass between two blocks of a body that is not too slow."""
+    return settings.stall_seconds + _SLOW_BLOCK_BYTES / settings.min_bytes_per_second
+
 
 def blocks(request: Request) -> Iterator[bytes]:
-    """The raw body.
+    """The raw body, however long: whoever reads it bounds it.
 
     Raises:
-        Disconnected: while iterating.
+        TimedOut, Disconnected: while iterating.
     """
-    stream, left = request.stream, request.content_length
+    stream, left = request.environ["wsgi.input"], request.content_length
+    size = _SLOW_BLOCK_BYTES
     while True:
+        began = time.monotonic()
         try:
-            block = stream.read(BLOCK_BYTES)
-        except (ClientDisconnected, OSError, ParseException) as exc:
-            raise Disconnected(f"the body broke off or is malformed ({type(exc).__name__})") from exc
+            block = stream.read(size)
+        except TooSlow as exc:
+            raise TimedOut(
+                f"{exc.strerror}; nothing of the request is kept, send it again when it can be faster"
+            ) from exc
+        except (OSError, ParseException) as exc:
+            raise Disconnected.by(exc) from exc
+        size = BLOCK_BYTES if time.monotonic() - began < _SLOW_SECONDS else _SLOW_BLOCK_BYTES
         if left is not None:
             left -= len(block)
         if not block:
             break
         yield block
+    places.leave()
     if left:  # gunicorn ends a body that was cut off as it ends a whole one
         raise Disconnected(f"the client disconnected {left:,} bytes before the end of the body")
-
-
-def drain(request: Request) -> None:
-    """Read some of what a refused client still sends: closing on unread data would reset its connection."""
-    left, deadline = _DRAIN_BYTES, time.monotonic() + _DRAIN_SECONDS
-    with suppress(Disconnected):
-        for block in blocks(request):
-            left -= len(block)
-            if left <= 0 or time.monotonic() > deadline:
-                return
-
-
-def install(app: Flask) -> None:
-    """Let every client that is refused see why, however much it still has to send."""
-
-    @app.after_request
-    def read_the_rest(response: Response) -> Response:
-        if response.status_code >= HTTPStatus.BAD_REQUEST:
-            drain(request)
-        return response
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from flask import current_app, g
 from sqlalchemy import Engine
 
 from api.completions import Completions
+from api.places import Places
 from api.revocations import Revocations
 from db.engine import for_system, for_tenant
 from permits import Publisher, publisher
@@ -24,6 +25,7 @@ class Context:
     store: ArtefactStore
     completions: Completions
     revocations: Revocations
+    places: Places
 
     def close(self) -> None:
         """Let go of the connections; a process that ends need not."""

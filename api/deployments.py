@@ -13,7 +13,7 @@ from api import schemas
 from api.auth import caller, scope
 from api.context import context
 from api.rendering import timestamp
-from api.submission import parse_json
+from api.strict_json import parse_json
 from db import deployments, models
 from db.engine import transaction
 

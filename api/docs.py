@@ -40,7 +40,8 @@ _PROBLEM = {
 }
 _START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#reference", deepLinking: true});\n'
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
@@ -68,7 +69,8 @@ def asset(name: str) -> Response:
         return Response(_START, mimetype="text/javascript")
     if name not in _ASSETS:
         abort(404)
-    return Response(_asset(name), mimetype="text/css" if name.endswith(".css") else "text/javascript")
+    kind = "text/css" if name.endswith(".css") else "text/javascript"
+    return Response(_asset(name), mimetype=kind, headers={"Cache-Control": "max-age=3600"})
 
 
 def openapi(app: OpenAPI) -> dict[str, Any]:

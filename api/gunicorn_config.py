@@ -20,7 +20,9 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
 bind = f"{_settings.api_host}:{_settings.api_port}"
 workers = _settings.api_workers
 threads = _settings.api_threads
-worker_class = "gthread"
+worker_class = "api.connections.PatientWorker"
+# Of a process; when all are taken, the one that waits for longest is closed for the next that comes.
+worker_connections = 800
 keepalive = 15
 # Of the worker's heartbeat, not of a request: an upload may take as long as it streams.
 timeout = 60
@@ -29,6 +31,9 @@ backlog = 512
 limit_request_line = 8190
 limit_request_fields = 64
 limit_request_field_size = 8190
+# A header with an underscore is one with a hyphen to WSGI, and perhaps not to the proxy before it.
+header_map = "refuse"
+sendfile = False
 # For a heartbeat file of gunicorn's own, which a full disk must not stop; not every system has it.
 worker_tmp_dir = next((folder for folder in ("/dev/shm",) if Path(folder).is_dir()), None)  # noqa: S108 - as said above
 accesslog = None

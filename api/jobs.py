@@ -12,13 +12,14 @@ from flask import Response, jsonify, request, stream_with_context
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api import downloads, events, retries, schemas, uploads
+from api import downloads, events, places, retries, schemas, uploads
 from api.auth import caller, scope
 from api.bodies import FilePart, Multipart, blocks
 from api.context import Context, context
 from api.problems import from_domain
 from api.rendering import job_document
-from api.submission import parse_json, submit_records
+from api.strict_json import parse_json
+from api.submission import submit_records
 from api.uploads import Upload
 from db import jobs
 from db.engine import transaction
@@ -143,7 +144,7 @@ def watch(path: schemas.JobPath) -> Response:
     return Response(
         stream_with_context(stream),
         mimetype="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        headers={"X-Accel-Buffering": "no"},
     )
 
 
@@ -262,9 +263,16 @@ def _row(job_id: UUID) -> Any:
 
 
 def _stream(body: Iterator[bytes], mimetype: str, filename: str) -> Response:
-    first = next(body, b"")  # what fails before the first byte is still answered with a problem
-    return Response(
-        stream_with_context(itertools.chain([first], body)),
-        mimetype=mimetype,
-        headers={"Content-Disposition": f'attachment; filename="{filename}"'},
-    )
+    place = places.take(context().places)
+    try:
+        first = next(body, b"")  # what fails before the first byte is still answered with a problem
+        response = Response(
+            stream_with_context(itertools.chain([first], body)),
+            mimetype=mimetype,
+            headers={"Content-Disposition": f'attachment; filename="{filename}"'},
+        )
+    except BaseException:
+        place.give_back()
+        raise
+    response.call_on_close(place.give_back)
+    return response

@@ -8,12 +8,13 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, json, request
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]  # ships no type information
 from pydantic import BaseModel, Field, ValidationError
 from werkzeug.exceptions import HTTPException
 
 import errors
 import logs
-from api.bodies import Disconnected
+from api.bodies import Disconnected, TimedOut
 from errors import Problem, ScorehouseError
 
 _log = logs.get(__name__)
@@ -26,9 +27,11 @@ STATUS: dict[type[ScorehouseError], HTTPStatus] = {
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Gone: HTTPStatus.GONE,
     errors.Conflict: HTTPStatus.CONFLICT,
+    errors.Busy: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    TimedOut: HTTPStatus.REQUEST_TIMEOUT,
     Disconnected: HTTPStatus.BAD_REQUEST,
 }
 _RETRY_SECONDS = 2
@@ -64,6 +67,7 @@ class ProblemDocument(BaseModel):
 def install(app: Flask) -> None:
     app.register_error_handler(ScorehouseError, from_domain)
     app.register_error_handler(HTTPException, from_http)
+    app.register_error_handler(ParseException, from_framing)
     app.register_error_handler(Exception, from_bug)
 
 
@@ -92,6 +96,11 @@ def from_http(error: HTTPException) -> Response:
         if name not in {"Content-Type", "Content-Length"}:
             response.headers[name] = value
     return response
+
+
+def from_framing(error: Exception) -> Response:
+    """A body whose chunks cannot be told apart, read by Flask itself."""
+    return from_domain(Disconnected.by(error))
 
 
 def from_validation(error: ValidationError) -> Response:

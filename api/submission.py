@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from math import isfinite
-from typing import Any, NoReturn
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -24,26 +23,8 @@ from registry.signature import Signature
 
 # Records per chunk of a JSON job: a fraction of a second of work for any model.
 _RECORDS_PER_CHUNK = 2_000
-_LONGEST_INTEGER = 400  # digits; a float holds at most 309
-_BEYOND_FLOAT: int = 10**_LONGEST_INTEGER
 # Long enough for one transaction; a JSON job is never seen half stored.
 _LEASE_SECONDS = 60
-
-
-def parse_json(body: bytes) -> Any:
-    """The JSON value of a body, strictly: UTF-8, no NaN or Infinity, no absurd nesting.
-
-    Raises:
-        InvalidInput: with the line and column of the fault.
-    """
-    try:
-        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_float, parse_int=_integer)
-    except UnicodeDecodeError as exc:
-        raise InvalidInput(f"the body is not UTF-8: byte {exc.start} cannot be decoded; send JSON as UTF-8") from exc
-    except json.JSONDecodeError as exc:
-        raise InvalidInput(f"the body is not JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}") from exc
-    except RecursionError as exc:
-        raise InvalidInput("the body is nested too deeply; send flat records") from exc
 
 
 def submit_records(
@@ -194,22 +175,3 @@ def _chunk_count(rows: int) -> int:
 
 def _hash(request: JobRequest) -> bytes:
     return hashlib.blake2b(request.model_dump_json().encode("utf-8", "surrogatepass"), digest_size=32).digest()
-
-
-def _float(text: str) -> float | int:
-    """A number beyond a float stays one that JSON can write, so that it costs its own row only (`non_finite`)."""
-    value = float(text)
-    return value if isfinite(value) else _beyond_float(text)
-
-
-def _integer(text: str) -> int:
-    # Python refuses to convert more than 4,300 digits; those say no more than that the number is out of range.
-    return int(text) if len(text) <= _LONGEST_INTEGER else _beyond_float(text)
-
-
-def _beyond_float(text: str) -> int:
-    return -_BEYOND_FLOAT if text.startswith("-") else _BEYOND_FLOAT
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise InvalidInput(f"{name} is not JSON; send null for a value that is missing")

@@ -18,7 +18,7 @@ from api.auth import caller, scope
 from api.context import context
 from api.issuing import issue
 from api.rendering import timestamp
-from api.submission import parse_json
+from api.strict_json import parse_json
 from api.tokens import Caller
 from db import tokens
 from db.engine import transaction

@@ -14,7 +14,7 @@ from api import schemas
 from api.auth import caller, scope
 from api.context import context
 from api.rendering import timestamp
-from api.submission import parse_json
+from api.strict_json import parse_json
 from db import models, trail, trainings
 from db.engine import transaction
 from db.trainings import Policy

@@ -15,9 +15,11 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 import logs
+from api.bodies import longest_pause
 from api.context import Context
 from api.schemas import MetadataQuery, UploadQuery
-from api.submission import in_flight, parse_json, same_submission
+from api.strict_json import parse_json
+from api.submission import in_flight, same_submission
 from api.tokens import Caller
 from db import chunks, jobs, models
 from db.engine import transaction
@@ -32,7 +34,8 @@ from registry.signature import Signature
 
 _log = logs.get(__name__)
 
-_LEASE_SECONDS = 60
+# A lease outlives the longest pause that a client may make, if it was not renewed with the block before.
+_LEASE_MARGIN_SECONDS = 20
 _RENEW_SECONDS = 10
 
 
@@ -99,6 +102,7 @@ class _Reception:
         self._chunks = 0
         self._rows = 0
         self._renew_at = 0.0
+        self._lease_seconds = round(longest_pause(context.settings)) + _LEASE_MARGIN_SECONDS
 
     def feed(self, block: bytes) -> None:
         self._renew()
@@ -160,7 +164,9 @@ class _Reception:
         )
         self._renew_at = time.monotonic() + _RENEW_SECONDS
         with transaction(self._context.engine) as connection:
-            if not jobs.receive(connection, new, lease_seconds=_LEASE_SECONDS) and not self._take_over(connection, new):
+            if not jobs.receive(connection, new, lease_seconds=self._lease_seconds) and not self._take_over(
+                connection, new
+            ):
                 raise Taken
         self._job = new
 
@@ -171,7 +177,7 @@ class _Reception:
         if earlier is None or earlier.abandoned:
             if earlier is not None:
                 jobs.discard(connection, earlier.id)
-            return jobs.receive(connection, new, lease_seconds=_LEASE_SECONDS)
+            return jobs.receive(connection, new, lease_seconds=self._lease_seconds)
         if earlier.state == "receiving":
             raise in_flight(new.idempotency_key)
         return False
@@ -181,7 +187,7 @@ class _Reception:
         if self._job is None or time.monotonic() < self._renew_at:
             return
         with transaction(self._context.engine) as connection:
-            jobs.renew_upload(connection, self._job.id, lease_seconds=_LEASE_SECONDS)
+            jobs.renew_upload(connection, self._job.id, lease_seconds=self._lease_seconds)
         self._renew_at = time.monotonic() + _RENEW_SECONDS
 
     def _store(self, piece: Piece) -> None:

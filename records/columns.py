@@ -7,6 +7,7 @@ from collections import defaultdict
 
 from errors import InvalidInput, Problem
 from records.boundaries import fields
+from records.json_text import check_depth
 
 _SHOWN_PROBLEMS = 20
 _SHOWN_CHARS = 100
@@ -35,6 +36,7 @@ def record_columns(record: bytes, *, line: int, max_columns: int) -> list[str]:
     """
     try:
         value = json.loads(record)
+        check_depth(value)
     except (ValueError, RecursionError) as exc:
         detail = f"Line {line} is not JSON ({exc}). {_expected(record)}"
         raise InvalidInput(detail, [Problem(detail, f"#/line/{line}")]) from exc

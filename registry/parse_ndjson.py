@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from records.boundaries import ndjson_boundaries
+from records.json_text import MAX_DEPTH, check_depth
 from registry import cells
 from registry.cells import Faults
 from registry.json_cells import from_json, json_words
@@ -38,10 +39,12 @@ def parse_ndjson(
     """
     diagnosis = Diagnosis(first_row, first_line, split(data))
 
+    # Braces within cells are rare, so most chunks are known to be flat at a glance.
+    flat = data.count(b"[") + data.count(b"{") <= len(diagnosis.records)
     found: list[int] = []
     records: list[dict[str, Any]] = []
     for position in range(len(diagnosis.records)):
-        record = _record(diagnosis, position, signature, key_column)
+        record = _record(diagnosis, position, signature, key_column, flat=flat)
         if record is not None:
             found.append(position)
             records.append(record)
@@ -64,12 +67,16 @@ def split(data: bytes) -> Records:
     return Records(data, ndjson_boundaries(data, final=True))
 
 
-def _record(diagnosis: Diagnosis, position: int, signature: Signature, key_column: str | None) -> dict[str, Any] | None:
+def _record(
+    diagnosis: Diagnosis, position: int, signature: Signature, key_column: str | None, *, flat: bool
+) -> dict[str, Any] | None:
     """The record if it is an object with all members that are needed; else it is diagnosed."""
     try:
         record = _decoded(diagnosis.records.raw(position))
+        if not flat:
+            check_depth(record)
     except (ValueError, RecursionError) as exc:
-        told = "it is nested too deeply" if isinstance(exc, RecursionError) else str(exc)
+        told = f"it is nested more than {MAX_DEPTH} deep" if isinstance(exc, RecursionError) else str(exc)
         diagnosis.add(position, None, "invalid_json", f"the line is not a JSON object: {told}", None)
         return None
     if not isinstance(record, dict):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -19,9 +18,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
 import yaml
+from nginx_program import find_nginx
 from toys import VERSION, Toy
 
 from api.tokens import create_token
@@ -48,17 +47,6 @@ LATER = (
     "CREATE TABLE later (id integer PRIMARY KEY)",
     "UPDATE alembic_version SET version_num = 'later'",
 )
-
-
-def find_nginx() -> str:
-    """Without nginx the test is skipped, but fails in CI."""
-    program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if program is None:
-        missing = "nginx is not installed; Debian has it in the package `nginx-light`"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return program
 
 
 class TwoStacks:
