@@ -71,12 +71,13 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     engine = create_engine(
         settings.resolved_database_url(), name="scorehouse-api", role=TENANT_ROLE, pool_size=settings.api_threads // 2
     )
+    verifier = Verifier(settings)
     context = Context(
         settings,
         engine,
         ArtefactStore(settings.resolved_artefact_url()),
         Completions(engine, settings.api_threads // 2),
-        Revocations(for_system(engine)),
+        Revocations(for_system(engine), verifier.kids),
         Places.of(settings.api_threads),
         TenantLimits(for_system(engine), Quotas.of(settings)),
     )
@@ -93,7 +94,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     rate_limits.install(app)
     auth.install(
         app,
-        Verifier(settings),
+        verifier,
         context.revocations,
         TenantRates(context.system_engine, context.limits),
         FailedAuthentications(settings.failed_authentications_per_minute / settings.api_workers),

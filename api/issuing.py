@@ -43,11 +43,12 @@ def ensure_admin_token(connection: Connection, settings: Settings, *, by: str) -
 
 def _is_good(connection: Connection, settings: Settings) -> bool:
     try:
-        found = Verifier(settings).read(admin_token_file(settings).read_text().strip())
+        verifier = Verifier(settings)
+        found = verifier.read(admin_token_file(settings).read_text().strip())
     except (FileNotFoundError, Unauthorized):
         return False
     lasts = found.expires > time.time() + timedelta(days=_RENEW_DAYS).total_seconds()
-    return lasts and found.scopes >= set(ADMIN_SCOPES) and found.jti not in tokens.revoked(connection)
+    return lasts and found.scopes >= set(ADMIN_SCOPES) and found.jti not in tokens.revoked(connection, verifier.kids())
 
 
 def _record(connection: Connection, made: Made, *, by: str, parent: Caller | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from sqlalchemy import Engine
 
@@ -23,8 +23,11 @@ _NEVER = float("-inf")
 class Revocations:
     """Shared by the threads of a process. Nothing is asked before the first request, which comes after the fork."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
-        self._engine, self._clock = engine, clock
+    def __init__(
+        self, engine: Engine, kids: Callable[[], Collection[str]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`kids` says which own keys there are: what was made with the tokens of another one ended with that key."""
+        self._engine, self._kids, self._clock = engine, kids, clock
         self._revoked: frozenset[str] = frozenset()
         self._read_at = self._failed_at = _NEVER
         self._turn = threading.Lock()
@@ -69,7 +72,7 @@ class Revocations:
     def _ask(self, now: float) -> None:
         try:
             with transaction(self._engine) as connection:
-                self._revoked = tokens.revoked(connection)
+                self._revoked = tokens.revoked(connection, self._kids())
         except Unavailable:
             self._failed_at = self._clock()
             if now - self._read_at >= LONGEST_SECONDS:

@@ -74,6 +74,10 @@ class Verifier:
         own = KeyFile(settings.resolved_jwt_key_file(), keys.read)
         self._sources = [_Source("own", own, ISSUER, AUDIENCE), *_outside(settings)]
 
+    def kids(self) -> list[str]:
+        """Of the own keys, the one that signs first."""
+        return list(self._sources[0].key_file.keys())
+
     def verify(self, authorization: str | None) -> Caller:
         """The caller of a request, from its Authorization header.
 

@@ -88,7 +88,7 @@ def _on_record(settings: Settings, act: Callable[[Connection], Any]) -> None:
         with database.connected(settings) as connection:
             act(connection)
     except Unavailable as exc:
-        warn(f"The audit trail does not have this, and what was made over HTTP with the key's tokens stays good: {exc}")
+        warn(f"The audit trail does not have this: {exc}")
 
 
 def _renew_admin_token(settings: Settings) -> None:

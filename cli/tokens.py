@@ -212,18 +212,19 @@ def _shown(settings: Settings, token: str) -> dict[str, Any]:
         return {**document, "state": "unchecked", "reason": str(exc)}
     try:
         jti = verifier.read(token).jti
+        kids = verifier.kids()
     except Unauthorized as exc:
         return {**document, "state": "refused", "reason": str(exc)}
-    return {**document, **_standing(settings, jti)}
+    return {**document, **_standing(settings, jti, kids)}
 
 
-def _standing(settings: Settings, jti: str) -> dict[str, str]:
+def _standing(settings: Settings, jti: str, kids: list[str]) -> dict[str, str]:
     """Whether a token whose signature is good was revoked."""
     from db import tokens  # noqa: PLC0415  # see cli.connection
 
     try:
         with database.connected(settings) as connection:
-            is_revoked = jti in tokens.revoked(connection)
+            is_revoked = jti in tokens.revoked(connection, kids)
     except Unavailable as exc:
         return {"state": "good", "reason": f"its signature is; whether it was revoked is not known: {exc}"}
     return {"state": "revoked" if is_revoked else "good"}

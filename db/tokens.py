@@ -5,7 +5,7 @@ A token that asked for others over HTTP takes them with it when it is revoked, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -114,11 +114,18 @@ def revoke_children_of_key(connection: Connection, kid: str, *, by: str, why: st
     return _revoke(connection, token.c.parent_kid == kid, by=by, why=why)
 
 
-def revoked(connection: Connection) -> frozenset[str]:
-    """The ids of all revoked tokens that would still be good."""
+def revoked(connection: Connection, kids: Collection[str]) -> frozenset[str]:
+    """The ids of all tokens that are revoked and would still be good, and of what was made with them.
+
+    Whether the maker is good is asked here again: while it was being revoked, it may have made one more.
+
+    Args:
+        kids: the own keys that there are; what was made with a token of another one is no good.
+    """
     # An hour more, for clocks that differ from the database's.
     still = sa.or_(token.c.expires_at.is_(None), token.c.expires_at > sa.func.now() - sa.text("interval '1 hour'"))
-    return frozenset(connection.execute(sa.select(token.c.jti).where(token.c.revoked_at.is_not(None), still)).scalars())
+    ended = sa.or_(token.c.revoked_at.is_not(None), token.c.parent_kid.not_in(list(kids)))
+    return frozenset(connection.execute(sa.select(_family(sa.and_(ended, still)).c.jti)).scalars())
 
 
 def sweep(connection: Connection) -> int:
@@ -128,8 +135,7 @@ def sweep(connection: Connection) -> int:
 
 
 def _revoke(connection: Connection, which: sa.ColumnElement[bool], *, by: str, why: str | None) -> int:
-    family = sa.select(token.c.jti).where(which).cte("family", recursive=True)
-    family = family.union(sa.select(token.c.jti).join(family, token.c.parent_jti == family.c.jti))
+    family = _family(which)
     rows = connection.execute(
         sa.update(token)
         .where(token.c.jti.in_(sa.select(family.c.jti)), token.c.revoked_at.is_(None))
@@ -140,3 +146,9 @@ def _revoke(connection: Connection, which: sa.ColumnElement[bool], *, by: str, w
         details = {"subject": row.subject, "why": why}
         trail.record(connection, tenant=row.tenant, by=by, act="token.revoked", target=row.jti, details=details)
     return len(rows)
+
+
+def _family(which: sa.ColumnElement[bool]) -> sa.CTE:
+    """Tokens, and all that were made with one of them."""
+    family = sa.select(token.c.jti).where(which).cte("family", recursive=True)
+    return family.union(sa.select(token.c.jti).join(family, token.c.parent_jti == family.c.jti))

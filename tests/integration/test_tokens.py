@@ -231,11 +231,22 @@ def test_what_was_made_with_a_forgotten_key_can_be_ended(settings: Settings, htt
     kept = made(http, headers(stolen)).get_json()
     assert kept["kid"] == fresh
     keys.forget(settings.data_dir / "jwt.key", keys.FIRST_KEY)
-    assert status(http, kept["token"]) == 200
-    with transaction(engine) as connection:
-        assert tokens.revoke_children_of_key(connection, keys.FIRST_KEY, by="root", why=None) == 1
     http.application.extensions["scorehouse"].revocations.changed()
     assert status(http, kept["token"]) == 401
+    with transaction(engine) as connection:
+        assert tokens.revoke_children_of_key(connection, keys.FIRST_KEY, by="root", why=None) == 1
+
+
+def test_what_a_token_made_while_it_was_revoked_is_no_good(engine: Engine) -> None:
+    """Its request was let in before, and committed after."""
+    later = datetime.now(UTC) + timedelta(days=1)
+    with transaction(engine) as connection:
+        tokens.revoke(connection, None, "stolen", by="root", why=None)
+        for jti, parent in (("child", "stolen"), ("grandchild", "child"), ("stranger", "other")):
+            new = tokens.NewToken(jti, "local", "s", "default", ["admin"], later, parent, "local")
+            tokens.record(connection, new, by="thief")
+        assert tokens.revoked(connection, ["local"]) == {"stolen", "child", "grandchild"}
+        assert tokens.revoked(connection, ["next"]) == {"stolen", "child", "grandchild", "stranger"}
 
 
 def test_a_token_that_is_not_on_record_can_be_revoked(settings: Settings, http: FlaskClient, engine: Engine) -> None:
@@ -257,7 +268,7 @@ class Clock:
 
 def test_another_process_heeds_a_revocation_in_bounded_time(settings: Settings, engine: Engine) -> None:
     clock = Clock()
-    here = Revocations(engine, clock)
+    here = Revocations(engine, lambda: ["local"], clock)
     caller = Verifier(settings).read(create_token(settings, subject="s", scopes=["admin"], ttl=MINUTES))
     statements: list[str] = []
     sa.event.listen(engine, "before_cursor_execute", lambda *found: statements.append(found[2]))
@@ -278,7 +289,7 @@ def test_without_the_database_nothing_older_counts(settings: Settings, engine: E
     clock = Clock()
     caller = Verifier(settings).read(create_token(settings, subject="s", scopes=["admin"], ttl=MINUTES))
     away = create_engine("postgresql://nobody@127.0.0.1:1/nothing", name="tests")
-    here = Revocations(engine, clock)
+    here = Revocations(engine, lambda: ["local"], clock)
     here.check(caller)
     here._engine = away
     clock.now += REFRESH_SECONDS + 0.5
@@ -336,7 +347,7 @@ def test_tokens_are_forgotten_some_time_after_they_expired(settings: Settings, e
             tokens.revoke(connection, "default", jti, by="tests", why=None)
         tokens.revoke(connection, None, "unheard of", by="tests", why=None)
     with transaction(engine) as connection:
-        assert tokens.revoked(connection) == {"later", "unheard of"}
+        assert tokens.revoked(connection, ["local"]) == {"later", "unheard of"}
         assert tokens.sweep(connection) == 1
         assert {row.jti for row in tokens.page(connection, "default", limit=10)} == {"lately", "later"}
 
