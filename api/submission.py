@@ -14,7 +14,7 @@ from api.context import Context
 from api.schemas import JobRequest
 from api.tokens import Caller
 from db import chunks, jobs, models, usage
-from db.engine import transaction
+from db.engine import contended_transaction
 from db.ids import uuid7
 from db.jobs import NewJob
 from db.quotas import Quotas
@@ -45,7 +45,7 @@ def submit_records(
             f"{len(records):,} records in one JSON body, at most {context.settings.max_json_records:,} are taken; "
             "upload them as CSV or NDJSON"
         )
-    with transaction(context.engine) as connection:
+    with contended_transaction(context.engine) as connection:  # for the usage of the tenant
         version = models.resolve(connection, caller.tenant, request.model, request.version)
         signature = Signature.model_validate(version.signature)
         _check_columns(signature, request.inputs)

@@ -107,14 +107,44 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         Unavailable: the server cannot be reached, is shutting down, has no connection free, or its disk is full.
             When that happens at COMMIT the outcome is unknown: read before you assume.
     """
-    try:
-        with engine.begin() as connection:
-            options = connection.get_execution_options()
-            if options.get("scorehouse_tenant") is not None:
-                connection.execute(_NAME_TENANT, {"tenant": options["scorehouse_tenant"]})
-            elif options.get("scorehouse_system"):
-                connection.execute(_ACT_AS_SYSTEM)
+    with _domain_errors(), engine.begin() as connection:
+        _act(connection)
+        yield connection
+
+
+@contextmanager
+def contended_transaction(engine: Engine) -> Iterator[Connection]:
+    """A transaction whose locks others wait for: they are free before its COMMIT is flushed to disk, not after.
+
+    It is durable all the same when the block has ended: a second, empty transaction of the same session is flushed, and
+    with it all that was written before. Flushes of many sessions are one; flushes under one lock would each take their turn.
+    A server that crashed in between has ended the session, so that this raises.
+
+    Raises:
+        Unavailable: as `transaction`.
+    """
+    with _domain_errors(), engine.connect() as connection:
+        with connection.begin():
+            _act(connection)
+            connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
             yield connection
+        with connection.begin():
+            connection.execute(sa.text("SELECT pg_logical_emit_message(true, 'scorehouse', '')"))
+
+
+def _act(connection: Connection) -> None:
+    """Name the tenant, or take on the role, that the engine of a transaction is for."""
+    options = connection.get_execution_options()
+    if options.get("scorehouse_tenant") is not None:
+        connection.execute(_NAME_TENANT, {"tenant": options["scorehouse_tenant"]})
+    elif options.get("scorehouse_system"):
+        connection.execute(_ACT_AS_SYSTEM)
+
+
+@contextmanager
+def _domain_errors() -> Iterator[None]:
+    try:
+        yield
     except PoolTimeout as exc:
         raise Unavailable("all database connections of this process are busy; try again shortly") from exc
     except DBAPIError as exc:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from db import engine as db_engine
-from db.engine import transaction
+from db.engine import contended_transaction, transaction
 from errors import Unavailable
 
 
@@ -50,3 +50,38 @@ def _copy_over_a_cut_connection(engine: Engine) -> None:
         pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
         other.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
         db_engine.cursor_of(connection).copy_expert("COPY job TO STDOUT", io.StringIO())
+
+
+def test_a_contended_transaction_is_flushed_when_it_is_over(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        if connection.execute(sa.text("SHOW synchronous_commit")).scalar_one() == "off":
+            database = connection.execute(sa.text("SELECT current_database()")).scalar_one()
+            connection.execute(sa.text(f"ALTER DATABASE {database} SET synchronous_commit = on"))
+    engine.dispose()
+    with contended_transaction(engine) as connection:
+        connection.execute(sa.text("INSERT INTO event_total (name, count) VALUES ('contended', 1)"))
+        written = connection.execute(sa.text("SELECT pg_current_wal_insert_lsn()")).scalar_one()
+    with transaction(engine) as connection:
+        flushed = sa.text("SELECT pg_current_wal_flush_lsn() >= CAST(:written AS pg_lsn)")
+        assert connection.execute(flushed, {"written": written}).scalar_one()
+        assert connection.execute(sa.text("SELECT count FROM event_total WHERE name = 'contended'")).scalar_one() == 1
+
+
+def test_a_session_that_ends_before_the_flush_is_an_outage(engine: Engine) -> None:
+    commits: list[int] = []
+    with pytest.raises(Unavailable):
+        _end_before_the_second_commit(engine, commits)
+    assert len(commits) == 2
+
+
+def _end_before_the_second_commit(engine: Engine, commits: list[int]) -> None:
+    with contended_transaction(engine) as connection:
+        session = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+
+        def count(_: object) -> None:
+            commits.append(session)
+            if len(commits) == 2:
+                with engine.connect() as other:
+                    other.execute(sa.text("SELECT pg_terminate_backend(:session, 5000)"), {"session": session})
+
+        sa.event.listen(connection, "commit", count)
