@@ -1,0 +1,86 @@
+"""The OpenAPI document against the application: requests made from it with each scope, and answers held against it.
+
+schemathesis makes the requests, right and wrong ones. Half of them name what exists, so that more than 404 is seen.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from in_process import MODEL, VERSION, InProcess
+from schemathesis import GenerationMode
+from schemathesis.core.failures import Failure, FailureGroup
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from api import predict
+from api.tokens import SCOPES
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "4"))
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+BOUNDED = settings(
+    max_examples=EXAMPLES,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def document(inside: InProcess) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predict, "_WAIT_SECONDS", 0.0)  # nobody scores meanwhile
+        yield schemathesis.openapi.from_wsgi("/openapi.json", inside.app)
+
+
+@pytest.mark.parametrize("scope", [*SCOPES, None])
+def test_no_request_of_the_document_breaks_the_server_or_the_document(
+    inside: InProcess, document: Any, scope: str | None
+) -> None:
+    headers = {} if scope is None else inside.bearer(scope)
+    problems = [problem for result in document.get_all_operations() for problem in found(result.ok(), headers)]
+    assert not problems, "\n\n".join(problems)
+
+
+def found(operation: Any, headers: dict[str, str]) -> list[str]:
+    """What is wrong with the answers of one operation."""
+    cases = st.one_of(operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
+
+    @BOUNDED
+    @given(case=cases, known=st.booleans())
+    def ask(case: Any, known: bool) -> None:
+        if known:
+            name_what_exists(case)
+        answer = case.call(headers=headers)
+        case.validate_response(answer, checks=CHECKS)
+
+    try:
+        ask()
+    except (FailureGroup, Failure) as exc:
+        failures = exc.exceptions if isinstance(exc, FailureGroup) else [exc]
+        return [f"{operation.label}: {type(each).__name__} {each.message}"[:1_500] for each in failures]
+    return []
+
+
+def name_what_exists(case: Any) -> None:
+    for place in (case.path_parameters, case.query):
+        for name in place or ():
+            place[name] = {"model": MODEL, "version": VERSION}.get(name, place[name])
