@@ -700,6 +700,11 @@ class HealthQuery(BaseModel):
     )
 
 
+class Alive(BaseModel):
+    status: Literal["ok"]
+    release: str = Field(description="of this API, with its stack if it has a name: `0.2.0+green`")
+
+
 class Health(BaseModel):
     status: Literal["ok", "unavailable"]
     database: str = Field(description="`ok`, or why the API cannot use it")

@@ -136,9 +136,10 @@ def _read(text: str, delimiter: str, reasons: set[str]) -> list[Record]:
                 found.append(Record(cells, before + 1, sum(sizes[before : reader.line_num])))
             before = reader.line_num
     except csv.Error:
-        reasons.add("bare return")
-        found.append(Record([], before + 1, sum(sizes[before:])))  # a bound may be found before the return is
-    if "bare return" not in reasons and _goes_on(lines, delimiter):
+        # What follows is not read here, and may be told as well.
+        reasons |= {"bare return", "open quote"}
+        found.append(Record([], before + 1, sum(sizes[before:])))
+    if "open quote" not in reasons and _goes_on(lines, delimiter):
         reasons.add("open quote")
     return found
 
