@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import schemathesis
@@ -15,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from in_process import MODEL, VERSION, InProcess
 from schemathesis import GenerationMode
-from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
