@@ -76,7 +76,7 @@ def account_of(body: bytes, delimiter: str, key_column: str | None = None) -> Ac
     if body.startswith((b"\xff\xfe", b"\xfe\xff")):
         account.reasons.add("utf-16")
     if body.startswith(b"\x1f\x8b"):
-        account.reasons.add("gzip")
+        account.reasons |= {"gzip", "other kind"}  # the latter when it is compressed once more
     if b"\0" in body:
         account.reasons.add("nul")
     if body.startswith(MAGIC):
