@@ -75,7 +75,7 @@ $(AUDIT)/.installed: requirements-audit.lock
 	@touch $@
 
 audit: $(AUDIT)/.installed
-	$(AUDIT)/bin/pip-audit --disable-pip --require-hashes $(foreach lock,$(LOCKS),--requirement $(lock)) $(ARGS)
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes $(foreach lock,$(LOCKS),--requirement $(lock)) $(ARGS)
 
 sbom: $(AUDIT)/.installed
 	$(AUDIT)/bin/cyclonedx-py requirements requirements-image.lock --output-reproducible --of JSON -o sbom.json
