@@ -79,7 +79,7 @@ def test_as_column_names(inside: InProcess) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_as_metadata_labels_and_keys_of_requests(inside: InProcess, name: str) -> None:
     text = TEXTS[name]
-    body = {"model": MODEL, "inputs": {**GOOD, "amount": 1, "visits": 2, "active": True}, "key": text}
+    body = {"model": MODEL, "inputs": {**GOOD, "amount": 1, "visits": 2, "active": True, "seen": None}, "key": text}
     sent = inside.http.post(
         "/v1/jobs", json={**body, "metadata": {text: text}}, headers={**inside.bearer_of_all, "Idempotency-Key": name}
     )
