@@ -16,7 +16,6 @@ from errors import InvalidInput, Problem
 from registry.row_text import storable
 from registry.signature import Column
 
-
 # A value that is not what its tag says, such as `!!int abc`, ends in whatever Python raises for it.
 _NO_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
 
