@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: install demo up test faults lint lock clean
+.PHONY: install demo up test faults fuzz lint lock audit sbom clean
 
 install: $(VENV)/.installed
 
@@ -37,6 +37,16 @@ faults: install
 	FAULT_ROWS=$(FAULT_ROWS) FAULT_SECONDS=$(FAULT_SECONDS) FAULT_REPORT=tests/faults/reports \
 	    $(BIN)/python -m pytest tests/faults $(ARGS)
 
+# 100,000 CSV inputs through the whole pipeline, and many more requests of the OpenAPI document; the report is in
+# tests/fuzz/reports. Half an hour on two idle cores.
+FUZZ_INPUTS ?= 100000
+FUZZ_SEED ?= 2026
+FUZZ_EXAMPLES ?= 100
+
+fuzz: install
+	$(BIN)/python tests/fuzz/long_form.py --inputs $(FUZZ_INPUTS) --seed $(FUZZ_SEED) --processes 2 --report tests/fuzz/reports
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz/test_document.py $(ARGS)
+
 lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -52,5 +62,23 @@ lock:
 	printf '.[api,s3]\n./client\nsetuptools>=77\n' | $(UV_COMPILE) -c requirements.lock -o requirements-api.lock -
 	printf '.[api,worker,s3]\n./client\nsetuptools>=77\n' | $(UV_COMPILE) -c requirements.lock -o requirements-image.lock -
 
+	printf 'pip-audit\ncyclonedx-bom\n' | $(UV_COMPILE) -o requirements-audit.lock -
+
+# Both need the network, and look at the lock files only: known vulnerabilities of what is installed (exit 1 if there are
+# any), and a bill of materials (CycloneDX) of the image. Their tools have an environment of their own.
+AUDIT := .venv-audit
+LOCKS := requirements.lock requirements-api.lock requirements-image.lock
+
+$(AUDIT)/.installed: requirements-audit.lock
+	@test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-audit.lock
+	@touch $@
+
+audit: $(AUDIT)/.installed
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes $(foreach lock,$(LOCKS),--requirement $(lock)) $(ARGS)
+
+sbom: $(AUDIT)/.installed
+	$(AUDIT)/bin/cyclonedx-py requirements requirements-image.lock --output-reproducible --of JSON -o sbom.json
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(AUDIT) $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ _SLOW_SECONDS = 1.0
 
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_PARTS = 50
+_LINE_BREAK = re.compile(rb"[\r\n]")
+_LONGEST_AROUND_BOUNDARY = 64  # line ends, dashes and padding; RFC 2046 names no bound for the latter
 
 
 class Disconnected(ScorehouseError):
@@ -82,6 +85,16 @@ class FilePart:
     blocks: Iterator[bytes]
 
 
+class _Decoder(MultipartDecoder):
+    """Werkzeug's, which adds a stray CR to a part when the end of its boundary arrives in two pieces (its issue 3285)."""
+
+    def _last_partial_boundary_index(self, data: bytes | bytearray) -> int:
+        """From where the data may be the beginning of a boundary line, with its final dashes, padding and line end."""
+        window = len(self.boundary) + _LONGEST_AROUND_BOUNDARY
+        found = _LINE_BREAK.search(data, max(0, len(data) - window))
+        return len(data) if found is None else found.start()
+
+
 class Multipart:
     """A multipart/form-data body, read once from front to back."""
 
@@ -90,7 +103,7 @@ class Multipart:
         if not boundary:
             raise InvalidInput("the Content-Type multipart/form-data lacks its boundary; let your HTTP library set it")
         self.fields: dict[str, str] = {}
-        self._decoder = MultipartDecoder(
+        self._decoder = _Decoder(
             boundary.encode("latin-1"), max_form_memory_size=max_field_bytes * 16, max_parts=_MAX_PARTS
         )
         self._source = blocks(request)

@@ -37,7 +37,7 @@ _FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 # The first byte of such a cell in a line of CSV, where it may be quoted.
 _FIRST_BYTES = np.frombuffer(b'=+-@\t\r"', np.uint8)
 _LINE_FEED = 10
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
+_NUMBER = re.compile(r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*\Z", re.ASCII)  # padded as in cells
 
 # A column that is passed through may hold a cell as long as a record; the csv module reads 131,072 characters by default.
 csv.field_size_limit(_MAX_CHUNK_BYTES)

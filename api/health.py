@@ -32,7 +32,7 @@ def install(app: Flask, release: str) -> None:
         return response
 
 
-@blueprint.get("/health/live", responses={200: schemas.Health})
+@blueprint.get("/health/live", responses={200: schemas.Alive})
 @scope(PUBLIC)
 def live() -> Response:
     """This process answers."""

@@ -8,8 +8,9 @@ from http import HTTPStatus
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import pydantic
 from flask_openapi3.models import RawModel
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, Json, field_validator, model_validator
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, Json, field_validator, model_validator
 
 from deployment.gate import Gate
 
@@ -31,7 +32,7 @@ def storable(text: str) -> str:
     return text
 
 
-def stream(*kinds: str) -> dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]:
+def stream(*kinds: str) -> dict[str | int | HTTPStatus, type[pydantic.BaseModel] | dict[Any, Any] | None]:
     """What the OpenAPI document says of an answer that is no JSON: its content types."""
     schema = {"schema": {"type": "string", "format": "binary"}}
     return {"200": {"description": "A stream", "content": dict.fromkeys(kinds, schema)}}
@@ -53,6 +54,21 @@ AsOf = Annotated[
     Field(description="the time that the rows stand for, if it is not now: audits put them into its window"),
 ]
 Record = dict[str, Any]
+
+
+class BaseModel(pydantic.BaseModel):
+    """A model whose JSON schema is made once: flask-openapi3 asks for it at every request, and it takes milliseconds."""
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        if args or kwargs:
+            return super().model_json_schema(*args, **kwargs)
+        if cls not in _json_schemas:
+            _json_schemas[cls] = super().model_json_schema()
+        return _json_schemas[cls]
+
+
+_json_schemas: dict[type[BaseModel], dict[str, Any]] = {}
 
 
 class _Closed(BaseModel):
@@ -682,6 +698,11 @@ class HealthQuery(BaseModel):
     release: Literal["self"] | None = Field(
         None, description="`self`: count only the workers of the release and stack that this API belongs to"
     )
+
+
+class Alive(BaseModel):
+    status: Literal["ok"]
+    release: str = Field(description="of this API, with its stack if it has a name: `0.2.0+green`")
 
 
 class Health(BaseModel):

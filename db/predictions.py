@@ -5,7 +5,6 @@ Predictions are stored as blocks, one for each chunk that was finished, column b
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -74,16 +73,19 @@ def copy_errors(connection: Connection, errors: Sequence[tuple[UUID, RowError]])
     """Append row errors of any jobs."""
     if not errors:
         return
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    for job_id, error in errors:
-        writer.writerow((job_id, error.row, error.line, error.key, error.column, error.code, error.message, error.raw))
-    buffer.seek(0)
-    cursor_of(connection).copy_expert(
-        "COPY row_error (job_id, row, line, record_key, column_name, code, message, raw) FROM STDIN "
-        "(FORMAT csv, FORCE_NOT_NULL (message, raw))",
-        buffer,
+    lines = (
+        _csv_line(job_id, error.row, error.line, error.key, error.column, error.code, error.message, error.raw)
+        for job_id, error in errors
     )
+    cursor_of(connection).copy_expert(
+        "COPY row_error (job_id, row, line, record_key, column_name, code, message, raw) FROM STDIN (FORMAT csv)",
+        io.StringIO("".join(lines)),
+    )
+
+
+def _csv_line(*values: object) -> str:
+    """For COPY, which takes an empty field for NULL and `""` for an empty text; the csv module writes both alike."""
+    return ",".join("" if value is None else '"' + str(value).replace('"', '""') + '"' for value in values) + "\n"
 
 
 def export(

@@ -16,6 +16,9 @@ from errors import InvalidInput, Problem
 from registry.row_text import storable
 from registry.signature import Column
 
+# A value that is not what its tag says, such as `!!int abc`, ends in whatever Python raises for it.
+_NO_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
+
 
 class EditedSignature(BaseModel):
     """What a registration states about its columns; what it leaves out is taken from the reference."""
@@ -57,9 +60,10 @@ def parse(text: str) -> EditedSignature:
     """
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
+    except _NO_YAML as exc:
+        told = "it is nested too deeply" if isinstance(exc, RecursionError) else storable(str(exc))
         raise InvalidInput(
-            f"the signature is no YAML: {exc}", [Problem("is no YAML; see the detail", "#/signature")]
+            f"the signature is no YAML: {told}", [Problem("is no YAML; see the detail", "#/signature")]
         ) from exc
     try:
         return EditedSignature.model_validate(content, strict=True)

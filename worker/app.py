@@ -13,10 +13,11 @@ from celery.signals import setup_logging, worker_process_init, worker_process_sh
 import logs
 from permits import LANES, TRAINING, celery_app
 from settings import get_settings
-from worker import broker
+from worker import broker, control
 
 settings = get_settings()
 broker.install()
+control.install(read_only=settings.flower_read_only)
 
 app = celery_app(publish_only=False)
 app.conf.update(

@@ -1,20 +1,31 @@
-"""How a worker listens to the broker: what is no message costs nothing, and a broker that comes back is found soon."""
+"""How a worker listens to the broker: what is no message costs nothing, and a broker that comes back is found soon.
+
+A message is never believed. Of one that asks for work a worker takes which task it names and until when it is good, and
+nothing else: what Celery would do with arguments, time limits, callbacks or an ETA that somebody wrote into it, is not
+for whoever may write to the broker to decide.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from queue import Empty
 from typing import Any
+from uuid import UUID
 
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import maybe_shutdown
 from kombu.transport import TRANSPORT_ALIASES, redis
 
 import logs
+from permits import QUEUES
 
 _log = logs.get(__name__)
 
 # Celery's own pauses between attempts grow to 30 s; a broker that was away for minutes would be back for as long unheard.
 _LONGEST_PAUSE_SECONDS = 3.0
+# No task takes an argument.
+_EMPTY = "[[], {}, {}]"
 
 
 class Channel(redis.Channel):
@@ -35,9 +46,48 @@ class Transport(redis.Transport):
 
     def _deliver(self, message: Any, queue: str) -> None:
         try:
-            super()._deliver(message, queue)  # type: ignore[no-untyped-call]  # as above
+            permit = as_permit(message) if queue in QUEUES else message
+            super()._deliver(permit, queue)  # type: ignore[no-untyped-call]  # as above
         except (LookupError, TypeError, AttributeError, ValueError) as exc:
             _log.warning("message_dropped", queue=queue, reason=f"it is no message of Celery: {exc!r}")
+
+
+def as_permit(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message with only what is taken from it: the task's name, its id, and when it expires.
+
+    Raises:
+        ValueError, TypeError, LookupError, AttributeError: it is no message of ours.
+    """
+    headers, properties = message["headers"], message["properties"]
+    if message["content-type"] != "application/json":
+        raise ValueError(f"its content is {message['content-type']!r}, not JSON")
+    if not isinstance(headers["task"], str):
+        raise TypeError("its task has no name")
+    task_id, expires = str(UUID(headers["id"])), headers.get("expires")
+    if expires is not None:
+        expires = datetime.fromisoformat(expires).isoformat()
+    delivery = {"exchange": "", "routing_key": str(properties["delivery_info"]["routing_key"]), "priority": 0}
+    return {
+        "body": _EMPTY,
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": {
+            "lang": "py",
+            "task": headers["task"],
+            "id": task_id,
+            "root_id": task_id,
+            "expires": expires,
+            "argsrepr": "()",
+            "kwargsrepr": "{}",
+            "ignore_result": True,
+        },
+        "properties": {
+            "delivery_tag": str(properties["delivery_tag"]),
+            "delivery_info": delivery,
+            "delivery_mode": 2,
+            "correlation_id": task_id,
+        },
+    }
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
