@@ -6,7 +6,7 @@ import csv_inputs
 from in_process import InProcess
 from judge import Tally, judge
 
-SEED, INPUTS, TOGETHER = 5, 1_000, 50
+SEED, INPUTS, TOGETHER = 5, 500, 50
 
 
 def test_every_row_of_generated_files_is_accounted_for(inside: InProcess) -> None:
