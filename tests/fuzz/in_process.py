@@ -167,6 +167,8 @@ def in_process(folder: Path, database_url: str, **bounds: int) -> Iterator[InPro
     key_file = folder / "jwt.key"
     key_file.write_text("k" * 64)
     settings = Settings(
+        quota_requests_per_second="unlimited",
+        failed_authentications_per_minute=1_000_000,
         _env_file=None,  # type: ignore[call-arg]  # of pydantic-settings
         data_dir=folder,
         database_url=database_url,
