@@ -242,7 +242,7 @@ class Job(BaseModel):
     metadata: dict[str, str]
     parent: UUID | None = Field(description="the job whose failed rows this one retries")
     error: str | None
-    result: SingleResult | None = Field(description="of a single that succeeded")
+    result: SingleResult | None = Field(None, description="of a single that succeeded; a batch has none")
     links: Links
 
 

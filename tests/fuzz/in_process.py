@@ -96,6 +96,7 @@ class InProcess:
             input_stream=body,
             content_length=body.size,
             headers={**self.bearer_of_all, **headers},
+            buffered=True,
         )
 
     @property
@@ -105,7 +106,8 @@ class InProcess:
         return self._bearer
 
     def get(self, path: str, **query: str) -> TestResponse:
-        return self.http.get(path, query_string=query, headers=self.bearer_of_all)
+        # Read to its end and closed, as by a server: a download has a place until then.
+        return self.http.get(path, query_string=query, headers=self.bearer_of_all, buffered=True)
 
     def score(self) -> None:
         """Score all that waits."""

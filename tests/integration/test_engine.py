@@ -67,10 +67,10 @@ def test_a_contended_transaction_is_flushed_when_it_is_over(engine: Engine) -> N
         assert connection.execute(sa.text("SELECT count FROM event_total WHERE name = 'contended'")).scalar_one() == 1
 
 
-def test_a_session_that_ends_before_the_flush_is_an_outage(engine: Engine) -> None:
+def test_a_session_that_ends_before_the_flush_is_an_outage(owner: Engine) -> None:
     commits: list[int] = []
     with pytest.raises(Unavailable):
-        _end_before_the_second_commit(engine, commits)
+        _end_before_the_second_commit(owner, commits)
     assert len(commits) == 2
 
 

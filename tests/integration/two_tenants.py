@@ -90,7 +90,7 @@ class Tenant:
         token = own("token", tenant=self.name, jti=str(uuid7()))
         own("audit_trail", tenant=self.name)
         for name in ("tenant_quota", "tenant_usage", "tenant_day", "tenant_upload", "tenant_rate"):
-            own(name)
+            own(name, **({"lease_until": datetime(2100, 1, 1, tzinfo=UTC)} if name == "tenant_upload" else {}))
         self.ids |= {"token": token}
         self.ids |= {"deployment": deployment, "job": job, "audit": audit, "alert": alert, "training": training}
 
