@@ -110,6 +110,14 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
+@pytest.fixture
+def owner(database_url: str) -> Iterator[Engine]:
+    """As whoever owns the tables: to change them, or to end others' sessions."""
+    engine = create_engine(database_url, name="tests", role=None)
+    yield engine
+    engine.dispose()
+
+
 @contextmanager
 def _database(servers: Servers, options: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex[:12]}"

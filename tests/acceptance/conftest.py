@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from house import House
+from house import House, register
 from toys import VERSION, Toy, make_toys
 
 from cli.background import BackgroundStack, free_port
@@ -26,6 +25,9 @@ def house(tmp_path_factory: pytest.TempPathFactory, toys: dict[str, Toy]) -> Ite
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SCOREHOUSE_CHUNK_BYTES", str(CHUNK_BYTES))
         environment.setenv("SCOREHOUSE_WORKER_CACHE_VERSIONS", "16")
+        environment.setenv(
+            "SCOREHOUSE_FAILED_AUTHENTICATIONS_PER_MINUTE", "100000"
+        )  # tests that are refused share an address
         stack.start(2, free_port(0), free_port(0))
     try:
         house = House.of(stack)
@@ -42,9 +44,3 @@ def house(tmp_path_factory: pytest.TempPathFactory, toys: dict[str, Toy]) -> Ite
 @pytest.fixture
 def toy(toys: dict[str, Toy]) -> Toy:
     return toys["toy"]
-
-
-def register(house: House, toy: Toy, version: str = VERSION, artefact: Path | None = None) -> None:
-    house.client.register_version(
-        toy.name, version, artefact or toy.artefact, toy.reference, key=toy.key, target=toy.target, trust=True
-    )

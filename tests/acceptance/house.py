@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -19,6 +20,7 @@ import psutil
 import sqlalchemy as sa
 import urllib3
 from sqlalchemy import Engine
+from toys import VERSION, Toy
 
 from api.tokens import create_token
 from cli.background import BackgroundStack
@@ -186,6 +188,13 @@ class House:
             for child in children:
                 with suppress(psutil.NoSuchProcess):
                     child.send_signal(signal.SIGCONT)
+
+
+def register(house: House, toy: Toy, version: str = VERSION, artefact: Path | None = None) -> None:
+    """Have a toy as it is, or another artefact, as a version of the toy's model."""
+    house.client.register_version(
+        toy.name, version, artefact or toy.artefact, toy.reference, key=toy.key, target=toy.target, trust=True
+    )
 
 
 def multipart(*parts: tuple[str, str | None, bytes], boundary: str = "b0undary") -> tuple[bytes, dict[str, str]]:

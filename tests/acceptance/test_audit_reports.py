@@ -12,8 +12,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import register
-from house import Answer, House
+from house import Answer, House, register
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score

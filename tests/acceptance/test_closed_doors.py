@@ -44,7 +44,9 @@ def flower(house: House, path: str) -> urllib3.BaseHTTPResponse:
 def test_metrics_need_a_token_behind_a_proxy(house: House) -> None:
     proxied = {"X-Forwarded-For": "203.0.113.7", "Authorization": ""}
     assert house.call("GET", "/metrics", headers=proxied).status == 401
-    assert house.call("GET", "/metrics", headers={"X-Forwarded-For": "203.0.113.7"}).status == 200
+    for scope, status in (("admin", 403), ("metrics:read", 200)):
+        allowed = {**proxied, "Authorization": f"Bearer {house.token('default', scope)}"}
+        assert house.call("GET", "/metrics", headers=allowed).status == status
 
 
 def test_the_servers_listen_on_no_port(house: House) -> None:

@@ -38,18 +38,18 @@ SABOTAGE = {
 }
 
 
-def test_the_protocol_as_it_is_holds(engine: Engine) -> None:
-    assert _red(engine, _job_with_a_late_finish(engine)) == set()
+def test_the_protocol_as_it_is_holds(owner: Engine) -> None:
+    assert _red(owner, _job_with_a_late_finish(owner)) == set()
 
 
 @pytest.mark.parametrize(
     ("part", "letters"), [("epoch check", {"A", "B", "E"}), ("completion counter", {"A", "E"}), ("rescuer", {"A", "B"})]
 )
 def test_a_protocol_without_it_does_not(
-    part: str, letters: set[str], engine: Engine, monkeypatch: pytest.MonkeyPatch
+    part: str, letters: set[str], owner: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _tamper(monkeypatch, *SABOTAGE[part])
-    red = _red(engine, _job_with_a_late_finish(engine))
+    red = _red(owner, _job_with_a_late_finish(owner))
     assert red & letters, f"the check did not notice that the {part} was gone"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -12,14 +11,6 @@ from sqlalchemy import Engine
 from db import engine as db_engine
 from db.engine import contended_transaction, transaction
 from errors import Unavailable
-
-
-@pytest.fixture
-def owner(database_url: str) -> Iterator[Engine]:
-    """Sessions may end each other."""
-    engine = db_engine.create_engine(database_url, name="tests", role=None)
-    yield engine
-    engine.dispose()
 
 
 def test_a_connection_that_is_cut_is_an_outage_and_the_next_one_works(owner: Engine) -> None:

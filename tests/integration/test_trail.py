@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from api.app import create_app
 from api.tokens import make_token
 from db import alerts, models, slots, trail
-from db.engine import create_engine, transaction
+from db.engine import transaction
 from db.models import NewVersion
 from db.tables import model, model_version
 from errors import Conflict
@@ -41,14 +41,6 @@ def http(settings: Settings, servers: Any, monkeypatch: pytest.MonkeyPatch) -> I
     yield app.test_client()
     app.extensions["scorehouse"].close()
     get_settings.cache_clear()
-
-
-@pytest.fixture
-def owner(database_url: str) -> Iterator[Engine]:
-    """Connections of the owner of the tables, who migrates and does nothing else."""
-    engine = create_engine(database_url, name="tests", role=None)
-    yield engine
-    engine.dispose()
 
 
 def entries(engine: Engine, **wanted: Any) -> list[tuple[str, str, str]]:
