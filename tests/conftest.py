@@ -89,13 +89,6 @@ def module_database_url(servers: Servers, template: str) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
-def session_database_url(servers: Servers, template: str) -> Iterator[str]:
-    """A migrated database that tests which do not mind each other's rows share."""
-    with _database(servers, f"TEMPLATE {template}") as url:
-        yield url
-
-
 @pytest.fixture
 def empty_database_url(servers: Servers) -> Iterator[str]:
     """A database without any table."""

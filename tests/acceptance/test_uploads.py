@@ -133,7 +133,8 @@ def test_a_key_in_flight_is_a_conflict_and_free_again_when_the_client_is_gone(ho
         assert "held" not in {row["id"] for row in house.call("GET", "/v1/jobs").json["jobs"]}
     house.until(lambda: not house.query("SELECT 1 FROM job WHERE idempotency_key = 'held'"))
     assert house.query("SELECT 1 FROM chunk WHERE NOT EXISTS (SELECT 1 FROM job WHERE id = job_id)") == []
-    assert house.query("SELECT 1 FROM prediction WHERE record_key = 'held'") == []
+    orphans = "SELECT job_id, row FROM prediction WHERE NOT EXISTS (SELECT 1 FROM job WHERE id = job_id)"
+    assert house.query(orphans) == []
     assert house.upload(FILE, headers=held).status == 202
 
 

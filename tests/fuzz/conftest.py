@@ -8,7 +8,7 @@ import pytest
 from in_process import InProcess, in_process
 
 
-@pytest.fixture(scope="session")
-def inside(tmp_path_factory: pytest.TempPathFactory, session_database_url: str) -> Iterator[InProcess]:
-    with in_process(tmp_path_factory.mktemp("fuzz"), session_database_url) as inside:
+@pytest.fixture(scope="module")
+def inside(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[InProcess]:
+    with in_process(tmp_path_factory.mktemp("fuzz"), module_database_url) as inside:
         yield inside
