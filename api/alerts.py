@@ -14,6 +14,7 @@ from api import schemas
 from api.auth import caller, scope
 from api.context import context
 from api.rendering import timestamp
+from api.trail import record
 from db import alerts, trail
 from db.engine import transaction
 from monitoring.alerts import AlertState, Transition, acknowledge, suppress
@@ -82,9 +83,7 @@ def _changed(
                 connection, row.id, origin=row.state, to=state.state, by=caller().subject, document={}, quiet=True
             )
         details = {"model": row.model, "column": row.column_name, "check": row.check, "state": state.state}
-        trail.record(
-            connection, tenant=caller().tenant, by=caller().subject, act=act, target=str(row.id), details=details
-        )
+        record(connection, act, str(row.id), details)
     return _answer(path)
 
 

@@ -77,6 +77,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         engine,
         ArtefactStore(settings.resolved_artefact_url()),
         Completions(engine, settings.api_threads // 2),
+        verifier,
         Revocations(for_system(engine), verifier.kids),
         Places.of(settings.api_threads),
         TenantLimits(for_system(engine), Quotas.of(settings)),
@@ -94,8 +95,6 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     rate_limits.install(app)
     auth.install(
         app,
-        verifier,
-        context.revocations,
         TenantRates(context.system_engine, context.limits),
         FailedAuthentications(settings.failed_authentications_per_minute / settings.api_workers),
         on_loopback=settings.api_host in _LOOPBACK,

@@ -14,7 +14,8 @@ from api import reports, schemas
 from api.auth import caller, scope
 from api.context import context
 from api.rendering import timestamp
-from db import audits, models, trail
+from api.trail import record
+from db import audits, models
 from db.audits import Policy, Request
 from db.engine import transaction
 from errors import NotFound
@@ -114,14 +115,7 @@ def set_policy(path: schemas.ModelPath, body: schemas.AuditPolicy) -> Response:
     with transaction(context().engine) as connection:
         model = models.get(connection, caller().tenant, path.model)
         audits.set_policy(connection, model.id, Policy(**body.model_dump()))
-        trail.record(
-            connection,
-            tenant=caller().tenant,
-            by=caller().subject,
-            act="audit_policy.changed",
-            target=path.model,
-            details=body.model_dump(mode="json"),
-        )
+        record(connection, "audit_policy.changed", path.model, body.model_dump(mode="json"))
     return jsonify(body.model_dump())
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any, TypeVar
 
 from flask import Flask, current_app, g, request
 
 from api.rate_limits import FailedAuthentications, TenantRates, admit, network
-from api.revocations import Revocations
 from api.tokens import Caller
-from api.verification import Verifier
 from db import trail
 from errors import Unauthorized
 
@@ -51,33 +49,20 @@ def caller() -> Caller:
     return found
 
 
-def sees_models_of(tenant: str) -> bool:
-    """Whether who sent a request to a public route may read the names of a tenant's models: the machine itself may, and
-    the tenant.
+def visible_tenants(tenants: Set[str]) -> Set[str]:
+    """Those whose models a public route may name to whoever sent the request: all to the machine itself, its own to a
+    token.
     """
     if g.direct:
-        return True
-    verifier: Verifier = current_app.extensions["verifier"]
-    revocations: Revocations = current_app.extensions["scorehouse"].revocations
+        return tenants
     try:
-        found = verifier.verify(request.headers.get("Authorization"))
-        revocations.check(found, without_database=True)
+        return tenants & {_believed(without_database=True).tenant}
     except Unauthorized:
-        return False
-    return found.tenant == tenant
+        return frozenset()
 
 
-def install(
-    app: Flask,
-    verifier: Verifier,
-    revocations: Revocations,
-    rates: TenantRates,
-    failures: FailedAuthentications,
-    *,
-    on_loopback: bool,
-) -> None:
+def install(app: Flask, rates: TenantRates, failures: FailedAuthentications, *, on_loopback: bool) -> None:
     """Check every request before anything of it is parsed."""
-    app.extensions["verifier"] = verifier
 
     @app.before_request
     def authenticate() -> None:
@@ -89,8 +74,7 @@ def install(
         if needed == PUBLIC or (g.direct and getattr(view, "open_on_loopback", False)):
             return
         try:
-            found = verifier.verify(request.headers.get("Authorization"))
-            revocations.check(found, without_database=getattr(view, "tells_of_outages", False))
+            found = _believed(without_database=getattr(view, "tells_of_outages", False))
         except Unauthorized:
             failures.count(network(request.remote_addr))
             raise
@@ -103,3 +87,15 @@ def install(
     def forget(_error: BaseException | None) -> None:
         """The thread serves another request next."""
         trail.token_in_use.set(None)
+
+
+def _believed(*, without_database: bool) -> Caller:
+    """The caller of the current request, whose token is good and not revoked.
+
+    Raises:
+        Unauthorized, Unavailable
+    """
+    shared = current_app.extensions["scorehouse"]
+    found: Caller = shared.verifier.verify(request.headers.get("Authorization"))
+    shared.revocations.check(found, without_database=without_database)
+    return found

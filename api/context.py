@@ -11,6 +11,7 @@ from api.completions import Completions
 from api.limits import TenantLimits
 from api.places import Places
 from api.revocations import Revocations
+from api.verification import Verifier
 from db.engine import for_system, for_tenant
 from permits import Publisher, publisher
 from registry.store import ArtefactStore
@@ -25,6 +26,7 @@ class Context:
     engine: Engine
     store: ArtefactStore
     completions: Completions
+    verifier: Verifier
     revocations: Revocations
     places: Places
     limits: TenantLimits
@@ -46,5 +48,10 @@ class Context:
 
 def context() -> Context:
     """The context of the application that serves the current request, for its caller."""
-    found: Context = current_app.extensions["scorehouse"]
-    return replace(found, engine=for_tenant(found.engine, g.caller.tenant)) if "caller" in g else found
+    if "context" not in g:
+        found: Context = current_app.extensions["scorehouse"]
+        if "caller" not in g:
+            return found
+        g.context = replace(found, engine=for_tenant(found.engine, g.caller.tenant))
+    made: Context = g.context
+    return made

@@ -10,7 +10,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from api import schemas
-from api.auth import PUBLIC, scope, sees_models_of
+from api.auth import PUBLIC, scope, visible_tenants
 from api.context import context
 from db import models, workers
 from db.engine import transaction
@@ -85,7 +85,7 @@ def _document(release: str | None) -> dict[str, Any]:
     refused = {digest: reason for child in children for digest, reason in child.refused.items()}
     document["workers"] = len(children)
     document["lanes"] = {lane: sum(lane in child.lanes for child in children) for lane in LANES}
-    seen = {tenant for tenant in {version.tenant for version in production} if sees_models_of(tenant)}
+    seen = visible_tenants({version.tenant for version in production})
     document["models"] = {
         f"{version.model}@{version.version}": (
             "ready" if version.digest in held else refused.get(version.digest, "no live worker holds it")

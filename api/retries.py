@@ -68,8 +68,7 @@ def retry(context: Context, caller: Caller, job_id: UUID, *, version: str | None
             with transaction(context.engine) as connection:
                 jobs.renew_upload(connection, child.id, lease_seconds=_LEASE_SECONDS)
                 count, stored = _copy_errored(connection, parent.id, child, span, number, first_row=rows + 1)
-                usage.grow(connection, child.id, rows=count, bytes=stored)
-                usage.take(connection, child.tenant, limits, rows=count, bytes=stored, day=day)
+                usage.grow(connection, child.tenant, child.id, limits, rows=count, bytes=stored, day=day)
                 rows += count
         with transaction(context.engine) as connection:
             jobs.seal(connection, child.id, rows=rows, chunks=len(spans), request_hash=None)

@@ -71,11 +71,13 @@ class BaseModel(pydantic.BaseModel):
 _json_schemas: dict[type[BaseModel], dict[str, Any]] = {}
 
 
-class _Closed(BaseModel):
+class Closed(BaseModel):
+    """A misspelt member is refused, not passed over."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class JobRequest(_Closed):
+class JobRequest(Closed):
     """One record or many, as JSON."""
 
     model: Name
@@ -188,7 +190,7 @@ class ErrorQuery(BaseModel):
     formulas: Literal["neutralise", "keep"] = "neutralise"
 
 
-class RetryRequest(_Closed):
+class RetryRequest(Closed):
     version: SemanticVersion | None = Field(None, description="default: the version that the job was pinned to")
 
 
@@ -287,7 +289,7 @@ class ModelPath(BaseModel):
     model: Name
 
 
-class NewLabel(_Closed):
+class NewLabel(Closed):
     """The truth about one record key or one prediction."""
 
     key: Annotated[str, Field(min_length=1, max_length=LONGEST_KEY), AfterValidator(storable)] | None = None
@@ -364,7 +366,7 @@ class AuditQuery(BaseModel):
     )
 
 
-class AuditRequest(_Closed):
+class AuditRequest(Closed):
     kind: Literal["drift", "accuracy", "domain"]
     window: Window = "24h"
     end: AwareDatetime | None = Field(None, description="where the window ends; default: now")
@@ -465,7 +467,7 @@ class AuditList(BaseModel):
     audits: list[Audit]
 
 
-class AuditPolicy(_Closed):
+class AuditPolicy(Closed):
     """How a model is audited by schedule."""
 
     every_hours: int = Field(1, ge=1, le=744)
@@ -494,7 +496,7 @@ class AlertPath(BaseModel):
     id: UUID
 
 
-class SuppressRequest(_Closed):
+class SuppressRequest(Closed):
     until: AwareDatetime
 
 
@@ -569,7 +571,7 @@ class Lineage(BaseModel):
         return self
 
 
-class RegistrationFields(_Closed):
+class RegistrationFields(Closed):
     """The fields of a registration, before its two files."""
 
     version: SemanticVersion
@@ -589,13 +591,13 @@ class RegistrationFields(_Closed):
         return self
 
 
-class DeployRequest(_Closed):
+class DeployRequest(Closed):
     version: SemanticVersion
     why: Reason | None = None
     gate: Gate | None = Field(None, description="compare it with production on the last inputs before it goes live")
 
 
-class RollbackRequest(_Closed):
+class RollbackRequest(Closed):
     why: Reason | None = None
 
 
@@ -718,7 +720,7 @@ class Health(BaseModel):
     releases: dict[str, int] = Field(description="all live worker processes by their release")
 
 
-class TrainingRequest(_Closed):
+class TrainingRequest(Closed):
     """Ask for a retraining. The same trigger (or Idempotency-Key) again is the same training."""
 
     trigger: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)] | None = Field(
@@ -762,7 +764,7 @@ class TrainingList(BaseModel):
     trainings: list[Training]
 
 
-class TrainingPolicy(_Closed):
+class TrainingPolicy(Closed):
     """How a model is retrained."""
 
     promotion: Literal["manual", "auto-if-better"] = Field(

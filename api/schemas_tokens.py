@@ -6,28 +6,24 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
-from api.schemas import storable
+from api.schemas import BaseModel, Closed, storable
 from api.tokens import LONGEST_SUBJECT
 from db.trail import Act
 
 _Who = Annotated[str, Field(min_length=1, max_length=LONGEST_SUBJECT), AfterValidator(storable)]
 
 
-class TokenRequest(BaseModel):
+class TokenRequest(Closed):
     """A token of the caller's own tenant; never wider than the caller's, and never longer-lived."""
-
-    model_config = ConfigDict(extra="forbid")
 
     subject: _Who = Field(description="who uses it; stands in the audit trail")
     scopes: list[str] = Field(min_length=1, max_length=20, description="what it may do, such as jobs:write")
     ttl_seconds: int = Field(ge=1, le=10 * 366 * 86_400, description="how long it is good for")
 
 
-class RevokeRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class RevokeRequest(Closed):
     why: Annotated[str, Field(max_length=1000), AfterValidator(storable)] | None = None
 
 

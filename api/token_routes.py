@@ -49,7 +49,6 @@ def create(body: schemas.TokenRequest) -> Response:
         row = tokens.get(connection, caller().tenant, made.jti)
     response = jsonify({"token": made.text, **token_document(row)})
     response.status_code = 201
-    response.headers["Cache-Control"] = "no-store"
     return response
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import jwt
 
 from api import keys
 from db.ids import uuid7
+from embedded.secrets import write_private
 from errors import Forbidden
 from settings import Settings
 
@@ -135,13 +135,7 @@ def make_admin_token(settings: Settings) -> Made:
     """Make DATA_DIR/admin.token (0600) anew; the command line picks it up. Raises as `make_token`."""
     life = min(timedelta(days=_ADMIN_DAYS), timedelta(days=settings.max_token_days))
     made = make_token(settings, subject="admin", scopes=ADMIN_SCOPES, ttl=life)
-    path = admin_token_file(settings)
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(made.text + "\n")
-    temporary.replace(path)
+    write_private(admin_token_file(settings), made.text + "\n")
     return made
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
+from sqlalchemy import Connection
 
 from api import schemas_tokens as schemas
 from api.auth import caller, scope
@@ -28,6 +29,11 @@ def listing(query: schemas.TrailQuery) -> Response:
         )
     shown = [entry_document(row) for row in rows[: query.limit]]
     return jsonify({"entries": shown, "next": shown[-1]["id"] if len(rows) > query.limit else None})
+
+
+def record(connection: Connection, act: trail.Act, target: str, details: dict[str, Any]) -> None:
+    """Add what the caller of the current request does to the transaction that does it."""
+    trail.record(connection, tenant=caller().tenant, by=caller().subject, act=act, target=target, details=details)
 
 
 def entry_document(row: Any) -> dict[str, Any]:

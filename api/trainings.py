@@ -8,14 +8,14 @@ from uuid import UUID, uuid4
 from flask import Response, jsonify, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from sqlalchemy import Connection
 
 from api import schemas
 from api.auth import caller, scope
 from api.context import context
 from api.rendering import timestamp
 from api.strict_json import parse_json
-from db import models, trail, trainings
+from api.trail import record
+from db import models, trainings
 from db.engine import transaction
 from db.trainings import Policy
 from errors import InvalidInput, Problem
@@ -33,7 +33,7 @@ def ask(path: schemas.ModelPath) -> Response:
         model = models.get(connection, caller().tenant, path.model)
         run_id = trainings.request(connection, model.id, "hand", _trigger(wanted.trigger), by=caller().subject)
         row = trainings.get(connection, model.id, run_id)
-        _record(connection, "training.asked", path.model, {"training": str(run_id)})
+        record(connection, "training.asked", path.model, {"training": str(run_id)})
     context().publisher.want("train")
     response = jsonify(_document(row))
     response.status_code = 202
@@ -77,7 +77,7 @@ def set_policy(path: schemas.ModelPath, body: schemas.TrainingPolicy) -> Respons
     with transaction(context().engine) as connection:
         model = models.get(connection, caller().tenant, path.model)
         trainings.set_policy(connection, model.id, Policy(**body.model_dump()))
-        _record(connection, "training_policy.changed", path.model, body.model_dump(mode="json"))
+        record(connection, "training_policy.changed", path.model, body.model_dump(mode="json"))
     return jsonify(body.model_dump())
 
 
@@ -88,10 +88,6 @@ def _trigger(named: str | None) -> str:
         detail = "the Idempotency-Key has 1 to 200 characters; shorten it"
         raise InvalidInput(detail, [Problem(detail, "#/header/Idempotency-Key")])
     return header or named or str(uuid4())
-
-
-def _record(connection: Connection, act: trail.Act, model: str, details: dict[str, Any]) -> None:
-    trail.record(connection, tenant=caller().tenant, by=caller().subject, act=act, target=model, details=details)
 
 
 def _run(model: str, run_id: UUID) -> Any:

@@ -214,8 +214,8 @@ class _Reception:
                 priority=jobs.PRIORITIES[self._job.priority],
                 version_id=self._job.version_id,
             )
-            usage.grow(connection, self._job.id, rows=piece.rows, bytes=stored)
-            usage.take(connection, self._job.tenant, self._limits(), rows=piece.rows, bytes=stored, day=self._day)
+            job, limits = self._job, self._limits()
+            usage.grow(connection, job.tenant, job.id, limits, rows=piece.rows, bytes=stored, day=self._day)
         self._chunks += 1
         self._rows += piece.rows
         self._context.publisher.want(self._job.lane, min(self._chunks, 4))

@@ -22,6 +22,7 @@ from api.key_file import KeyFile
 from api.keys import Key
 from api.tokens import AUDIENCE, ISSUER, TENANT, Caller
 from errors import InvalidInput, Unauthorized
+from records.json_text import object_of
 from settings import Settings
 
 #: Seconds by which another machine's clock may be ahead of ours, for `iat` and `nbf`. `exp` is taken at its word.
@@ -152,19 +153,11 @@ def _decoded(segment: str) -> bytes:
 
 def _object(content: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(content.decode(), object_pairs_hook=_once)
+        found = json.loads(content.decode(), object_pairs_hook=object_of)
     except (ValueError, RecursionError) as exc:
         raise _refused("it holds no JSON, or a member twice") from exc
     if not isinstance(found, dict):
         raise _refused("it holds no JSON object")
-    return found
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of a member that is there twice, another parser might take the other one."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a member is there twice")
     return found
 
 

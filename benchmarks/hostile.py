@@ -27,7 +27,7 @@ from benchmarks.bombs import BOMBS, send
 from benchmarks.bulk import REPORTS
 from benchmarks.files import csv_file, model_files
 from benchmarks.memory import MemorySampler
-from benchmarks.singles import _records
+from benchmarks.singles import records_of_customers
 from benchmarks.slow_clients import EndlessBody, slow_bodies, slow_heads
 from benchmarks.stack import VERSION, deploy, model_name, running_stack
 from cli.background import BackgroundStack
@@ -88,7 +88,7 @@ def _loop(stack: BackgroundStack, submitters: int, seconds: float) -> list[float
     """Seconds from the submission to the 202 of each single of the default tenant; None for another answer."""
     token = _token(stack, "default")
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    bodies = [json.dumps({"model": model_name(MODEL), "inputs": record}).encode() for record in _records()]
+    bodies = [json.dumps({"model": model_name(MODEL), "inputs": record}).encode() for record in records_of_customers()]
     end = time.perf_counter() + seconds
 
     def submit(number: int) -> list[float | None]:

@@ -35,7 +35,7 @@ WAIT_SECONDS = 10
 
 def main() -> int:
     given = _arguments()
-    records = _records()
+    records = records_of_customers()
     with running_stack(given.data_dir, given.workers) as stack:
         deploy(stack, {given.model, given.bulk_model})
         file = csv_file(given.bulk_rows)
@@ -64,7 +64,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _records() -> list[dict[str, Any]]:
+def records_of_customers() -> list[dict[str, Any]]:
+    """The inputs of a thousand customers, as they are submitted one by one."""
     rows = customers(1000, SEED)[COLUMNS.features].astype(object)
     return [dict(zip(rows.columns, row, strict=True)) for row in rows.where(rows.notna(), None).to_numpy().tolist()]
 

@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bulk import REPORTS
-from benchmarks.files import SEED
+from benchmarks.singles import records_of_customers
 from benchmarks.stack import client_of, deploy, model_name, running_stack
 from cli.background import BackgroundStack
-from examples.churn.data import COLUMNS, customers
 from scorehouse_client import Client
 
 MODEL = "logistic"
@@ -36,7 +35,7 @@ HERE = Path(__file__).parents[1]
 def main() -> int:
     given = _arguments()
     trees = {"here": HERE, "before": given.against.resolve()}
-    records = _records()
+    records = records_of_customers()
     with _stack(trees["here"]) as here, _stack(trees["before"]) as before:
         stacks = {"here": here, "before": before}
         for stack in stacks.values():
@@ -79,11 +78,6 @@ def _restore(path: str | None) -> None:
         os.environ.pop("PYTHONPATH", None)
     else:
         os.environ["PYTHONPATH"] = path
-
-
-def _records() -> list[dict[str, Any]]:
-    rows = customers(1000, SEED)[COLUMNS.features].astype(object)
-    return [dict(zip(rows.columns, row, strict=True)) for row in rows.where(rows.notna(), None).to_numpy().tolist()]
 
 
 def _round(stack: BackgroundStack, records: list[dict[str, Any]], clients: int, seconds: float) -> dict[str, float]:

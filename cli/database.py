@@ -21,6 +21,11 @@ def is_known(settings: Settings) -> bool:
     return bool(settings.database_url or settings.running_stack().get("database_url"))
 
 
+def is_asked(settings: Settings, url: str | None) -> bool:
+    """Whether a command of both asks the database, and not an API."""
+    return url is None and (is_known(settings) or settings.api_url is None)
+
+
 @contextmanager
 def connected(settings: Settings) -> Iterator[Connection]:
     """One transaction.

@@ -111,21 +111,13 @@ def recount(tenant: Tenant, as_json: Json = False) -> None:
 
 
 def _document(connection: Connection, tenant: str) -> dict[str, Any]:
-    """As `GET /v1/quota` has it, except for what only a process of the API knows."""
+    """As `GET /v1/quota` has it, and what differs from the defaults."""
+    from api.quota import quota_document  # noqa: PLC0415  # see cli.connection
     from db import quotas, usage  # noqa: PLC0415  # as said
 
     differing = quotas.differing(connection, tenant)
     limits = quotas.Quotas.of(load_settings()).but(differing)
-    used = usage.of(connection, tenant)
-    document: dict[str, Any] = {"tenant": tenant}
-    for name in COUNTED:
-        limit, number = getattr(limits, name), getattr(used, name)
-        left = None if limit is None else max(limit - number, 0)
-        document[name] = {"limit": limit, "used": number, "remaining": left}
-    document["rows_per_day"]["resets_at"] = used.midnight.isoformat().replace("+00:00", "Z")
-    document["requests_per_second"] = {"limit": limits.requests_per_second, "burst": limits.burst}
-    document["differs"] = sorted(differing)
-    return document
+    return {**quota_document(tenant, limits, usage.of(connection, tenant)), "differs": sorted(differing)}
 
 
 def _write(document: dict[str, Any], as_json: bool) -> None:

@@ -65,7 +65,9 @@ def create(
 
 def list_tokens(tenant: Tenant = None, subject: Subject = None, as_json: Json = False, url: Url = None) -> None:
     """List the tokens on record, the last made first; of all tenants, or those of your own through the API."""
-    found = _from_database(load_settings(), tenant, subject) if _direct(url) else _from_api(url, tenant, subject)
+    settings = load_settings()
+    direct = database.is_asked(settings, url)
+    found = _from_database(settings, tenant, subject) if direct else _from_api(url, tenant, subject)
     if len(found) == _LISTED:
         warn(f"These are the last {_LISTED:,}; name a --tenant or a --subject to see others.")
     if as_json:
@@ -88,12 +90,13 @@ def revoke(
     """End a token, and those that were made with it, within seconds; by its id also one that is not on record."""
     if (jti is None) == (subject is None):
         raise typer.BadParameter("name a token by its id, or all of a --subject", param_hint="JTI")
-    if not _direct(url):
+    settings = load_settings()
+    if not database.is_asked(settings, url):
         count = _revoke_through_api(url, jti, subject, why)
     else:
         from db import tokens  # noqa: PLC0415  # see cli.connection
 
-        with database.connected(load_settings()) as connection:
+        with database.connected(settings) as connection:
             if jti is not None:
                 count = tokens.revoke(connection, None, jti, by=database.user(), why=why)
             else:
@@ -151,12 +154,6 @@ def _made(settings: Settings, wanted: dict[str, Any]) -> Any:
     made = make_token(settings, **wanted)
     warn(f"Not on record ({reason}): `token list` does not show it; `token revoke {made.jti}` ends it all the same.")
     return made
-
-
-def _direct(url: str | None) -> bool:
-    """Whether the database is asked, and not an API."""
-    settings = load_settings()
-    return url is None and (database.is_known(settings) or settings.api_url is None)
 
 
 def _from_database(settings: Settings, tenant: str | None, subject: str | None) -> list[dict[str, Any]]:

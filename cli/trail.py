@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import database
 from cli.connection import Json, Url, connect, load_settings
 from cli.terminal import say, write_json, write_table
+
+if TYPE_CHECKING:
+    from settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -34,8 +37,8 @@ def trail(
     if act is not None and act not in ACTS:
         raise typer.BadParameter(f"there is no act {act!r}; there are: {', '.join(ACTS)}", param_hint="--act")
     settings = load_settings()
-    if url is None and (database.is_known(settings) or settings.api_url is None):
-        entries = _from_database(tenant, act=act, by=by, limit=limit)
+    if database.is_asked(settings, url):
+        entries = _from_database(settings, tenant, act=act, by=by, limit=limit)
     else:
         with connect(url) as client:
             entries = client.audit_trail(act=act, by=by, limit=limit)
@@ -48,11 +51,11 @@ def trail(
         write_table(("at", "tenant", "by", "act", "target", "details"), [_row(entry) for entry in entries])
 
 
-def _from_database(tenant: str | None, **wanted: Any) -> list[dict[str, Any]]:
+def _from_database(settings: Settings, tenant: str | None, **wanted: Any) -> list[dict[str, Any]]:
     from api.trail import entry_document  # noqa: PLC0415  # see cli.connection
     from db import trail  # noqa: PLC0415  # as above
 
-    with database.connected(load_settings()) as connection:
+    with database.connected(settings) as connection:
         return [entry_document(row) for row in trail.page(connection, tenant, **wanted)]
 
 

@@ -133,7 +133,7 @@ def add_version(connection: Connection, new: NewVersion, limits: Quotas | None =
     except IntegrityError:
         return _same_content(connection, model_id, new)
     _record(connection, new)
-    usage.add_artefact(connection, new.tenant, new.size + new.reference_size, limits)
+    usage.take(connection, new.tenant, limits or Quotas(), bytes=new.size + new.reference_size)
     return version_id
 
 

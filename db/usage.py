@@ -106,33 +106,23 @@ def over(connection: Connection, name: str, limit: int, used: int, asked: int) -
     return OverQuota(detail, quota=name, limit=limit, used=used, retry_after=int(seconds))
 
 
-def grow(connection: Connection, job_id: UUID, *, rows: int, bytes: int) -> None:
-    """Note on a job that is being received what `take` counts for it, so that a discard gives back exactly that."""
+def grow(
+    connection: Connection, tenant: str, job_id: UUID, limits: Quotas, *, rows: int, bytes: int, day: date | None
+) -> date:
+    """Count a chunk of a job that is being received, and note it on the job, so that a discard gives back exactly that.
+
+    Returns and raises as `take`, which it ends with.
+    """
     connection.execute(
         sa.update(job)
         .where(job.c.id == job_id)
         .values(rows_total=job.c.rows_total + rows, bytes_stored=job.c.bytes_stored + bytes)
     )
-
-
-def add_artefact(connection: Connection, tenant: str, size: int, limits: Quotas | None = None) -> None:
-    """Count an artefact with its reference; without limits when we made it ourselves.
-
-    Raises:
-        OverQuota
-    """
-    values = insert(tenant_usage).values(tenant=tenant, bytes_stored=size)
-    used = connection.execute(
-        values.on_conflict_do_update(
-            index_elements=[tenant_usage.c.tenant], set_={"bytes_stored": tenant_usage.c.bytes_stored + size}
-        ).returning(tenant_usage.c.bytes_stored)
-    ).scalar_one()
-    if limits is not None and limits.bytes_stored is not None and used > limits.bytes_stored:
-        raise over(connection, "bytes_stored", limits.bytes_stored, used - size, size)
+    return take(connection, tenant, limits, rows=rows, bytes=bytes, day=day)
 
 
 def bytes_left(connection: Connection, tenant: str, limits: Quotas) -> int | None:
-    """What a tenant may still store, None for no limit; a hint: `add_artefact` and `take` decide."""
+    """What a tenant may still store, None for no limit; a hint: `take` decides."""
     if limits.bytes_stored is None:
         return None
     used = connection.execute(

@@ -49,6 +49,15 @@ def ensure_data_dir(data_dir: Path) -> None:
         ) from error
 
 
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only we can read, whole or not at all, in place of the one that may be there."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    fresh.replace(path)
+
+
 def _ensure_secret(path: Path, random_bytes: int) -> None:
     """Linked into place when complete: of two starts at once one wins, and neither reads half a secret."""
     if path.exists():

@@ -14,6 +14,7 @@ import psutil
 
 from embedded import EmbeddedError
 from embedded.lock import FolderLock
+from embedded.secrets import write_private
 from settings import Settings
 
 # Carried by each process of a stack and inherited by its children, so that leftovers can be told from strangers.
@@ -61,12 +62,7 @@ class Stack:
 
     def write_down(self, content: Mapping[str, Any]) -> None:
         """Say in stack.json, readable by us alone, that all is up and where."""
-        file = self._settings.stack_file
-        fresh = file.with_suffix(".json.new")
-        fresh.unlink(missing_ok=True)
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-            json.dump(content, opened, indent=2)
-        fresh.replace(file)
+        write_private(self._settings.stack_file, json.dumps(content, indent=2))
 
     def release(self) -> None:
         self._settings.stack_file.unlink(missing_ok=True)

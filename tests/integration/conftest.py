@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -16,8 +17,23 @@ from db.ids import uuid7
 from db.jobs import NewJob
 from db.tables import model, model_version
 from records.piece import Piece
+from settings import Settings
 
 TENANT = "default"
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Of an API with a database of its own, a key and no broker."""
+    key_file = tmp_path / "jwt.key"
+    key_file.write_text("k" * 64)
+    return Settings(
+        data_dir=tmp_path,
+        database_url=database_url,
+        broker_url="redis://127.0.0.1:1/0",
+        jwt_key_file=key_file,
+        api_host="192.0.2.1",  # nothing listens; what is open on loopback is not open here
+    )
 
 
 @pytest.fixture

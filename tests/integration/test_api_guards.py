@@ -29,7 +29,6 @@ from db.engine import transaction
 from permits import LANES, PERMITS, TRAINING
 from settings import Settings
 
-KEY = "k" * 64
 JOB = "01a20508-40b5-7e8c-ab98-02d7c22cfdcb"
 # What each route needs. A route that is added is added here too.
 ROUTES = {
@@ -87,19 +86,6 @@ ROUTES = {
 }
 PROTECTED = [(*route.split(" "), scope) for route, scope in ROUTES.items() if scope != PUBLIC]
 JOB_ROUTES = [(method, rule) for method, rule, _ in PROTECTED if rule.startswith("/v1/jobs/")]
-
-
-@pytest.fixture
-def settings(database_url: str, tmp_path: Path) -> Settings:
-    key_file = tmp_path / "jwt.key"
-    key_file.write_text(KEY)
-    return Settings(
-        data_dir=tmp_path,
-        database_url=database_url,
-        broker_url="redis://127.0.0.1:1/0",
-        jwt_key_file=key_file,
-        api_host="192.0.2.1",  # nothing listens; what is open on loopback is not open here
-    )
 
 
 @pytest.fixture

@@ -259,8 +259,7 @@ def abandoned_upload(engine: Engine, version_id: int, **more: Any) -> UUID:
         stored = chunks.add(
             connection, new.id, 0, Piece(1, 3, 2, b"1\n2\n3\n"), lane="bulk", priority=1, version_id=version_id
         )
-        usage.grow(connection, new.id, rows=3, bytes=stored)
-        usage.take(connection, "default", UNLIMITED, rows=3, bytes=stored)
+        usage.grow(connection, "default", new.id, UNLIMITED, rows=3, bytes=stored, day=None)
         connection.execute(sa.update(job).values(upload_lease_until=sa.func.now() - sa.text("interval '1 hour'")))
     return new.id
 
@@ -272,8 +271,8 @@ def test_an_upload_of_yesterday_counts_to_yesterday(engine: Engine, version_id: 
         connection.execute(sa.update(job).values(created_at=sa.func.now() - sa.text("interval '1 day'")))
         connection.execute(sa.text("UPDATE tenant_day SET day = day - 1"))
         assert usage.take(connection, "default", Quotas(rows_per_day=3), rows=2) > yesterday
-        assert usage.take(connection, "default", Quotas(rows_per_day=5), rows=2, day=yesterday) == yesterday
-        usage.grow(connection, connection.execute(sa.select(job.c.id)).scalar_one(), rows=2, bytes=0)
+        job_id, five = connection.execute(sa.select(job.c.id)).scalar_one(), Quotas(rows_per_day=5)
+        assert usage.grow(connection, "default", job_id, five, rows=2, bytes=0, day=yesterday) == yesterday
     with pytest.raises(OverQuota, match="quota of 5 rows a day: 5 used, 1 more"), transaction(engine) as connection:
         usage.take(connection, "default", Quotas(rows_per_day=5), rows=1, day=yesterday)
     sweeps.sweep(engine)

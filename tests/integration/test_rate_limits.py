@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,20 +23,10 @@ from db.quotas import Quotas
 from errors import OverQuota
 from settings import Settings
 
-KEY = "k" * 64
-
 
 @pytest.fixture
-def settings(database_url: str, tmp_path: Path) -> Settings:
-    key_file = tmp_path / "jwt.key"
-    key_file.write_text(KEY)
-    return Settings(
-        data_dir=tmp_path,
-        database_url=database_url,
-        broker_url="redis://127.0.0.1:1/0",
-        jwt_key_file=key_file,
-        api_workers=1,
-    )
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"api_workers": 1, "api_host": "127.0.0.1"})
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from command_line import CommandLine
 from scripted_api import Answer, ScriptedApi
@@ -26,18 +24,6 @@ OVER = {
     "limit": 10,
     "used": 10,
 }
-
-
-@pytest.fixture
-def api() -> Iterator[ScriptedApi]:
-    with ScriptedApi().running() as running:
-        yield running
-
-
-@pytest.fixture
-def client(api: ScriptedApi) -> Iterator[Client]:
-    with Client(api.url, "secret", timeout=5, retry_for=5) as made:
-        yield made
 
 
 def test_a_tenant_sees_its_quota(scorehouse: CommandLine, api: ScriptedApi) -> None:

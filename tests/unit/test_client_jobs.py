@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,18 +19,6 @@ from scorehouse_client import (
 )
 
 RESULTS = b"id,prediction\n1,0\n2,1\n"
-
-
-@pytest.fixture
-def api() -> Iterator[ScriptedApi]:
-    with ScriptedApi().running() as running:
-        yield running
-
-
-@pytest.fixture
-def client(api: ScriptedApi) -> Iterator[Client]:
-    with Client(api.url, "secret", timeout=5, retry_for=5) as made:
-        yield made
 
 
 def test_waiting_survives_an_api_that_goes_away_for_a_moment(api: ScriptedApi, client: Client) -> None:

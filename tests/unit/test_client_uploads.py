@@ -8,7 +8,6 @@ import os
 import socket
 import threading
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,18 +17,6 @@ from scorehouse_client import Client, ConnectionFailed, RegistrationFailed, Scor
 
 MIB = 1 << 20
 UNAVAILABLE = {"title": "Unavailable", "status": 503, "detail": "the database cannot be reached"}
-
-
-@pytest.fixture
-def api() -> Iterator[ScriptedApi]:
-    with ScriptedApi().running() as running:
-        yield running
-
-
-@pytest.fixture
-def client(api: ScriptedApi) -> Iterator[Client]:
-    with Client(api.url, "secret", timeout=5, retry_for=5) as made:
-        yield made
 
 
 def big_file(folder: Path, size: int = 24 * MIB) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,6 @@ HEALTH: dict[str, Any] = {
     "lanes": {"interactive": 1, "bulk": 2},
     "models": {"flights@1.2.0": "ready"},
 }
-
-
-@pytest.fixture
-def api() -> Iterator[ScriptedApi]:
-    with ScriptedApi().running() as api:
-        yield api
 
 
 def configured(folder: Path, green: str = "http://127.0.0.1:8002", **changes: Any) -> Config:
