@@ -88,13 +88,5 @@ def _copy_errored(
     data = unpack(jobs.payload(connection, parent_id, span.number), _MAX_CHUNK_BYTES)
     chosen = select(data, [row - span.first_row for row in errored], child.format, child.delimiter)  # type: ignore[arg-type]  # the column is checked
     first_line = first_row + (1 if child.format == "csv" else 0)
-    stored = chunks.add(
-        connection,
-        child.id,
-        number,
-        Piece(first_row, len(errored), first_line, chosen),
-        lane=child.lane,
-        priority=jobs.PRIORITIES[child.priority],
-        version_id=child.version_id,
-    )
+    stored = chunks.add(connection, child, number, Piece(first_row, len(errored), first_line, chosen))
     return len(errored), stored

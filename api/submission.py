@@ -117,15 +117,7 @@ def _store(connection: Connection, new: NewJob, lines: Sequence[bytes], limits: 
     for number, first in enumerate(range(0, len(lines), _RECORDS_PER_CHUNK)):
         block = lines[first : first + _RECORDS_PER_CHUNK]
         piece = Piece(first + 1, len(block), first + 1, b"".join(block))
-        stored += chunks.add(
-            connection,
-            new.id,
-            number,
-            piece,
-            lane=new.lane,
-            priority=jobs.PRIORITIES[new.priority],
-            version_id=new.version_id,
-        )
+        stored += chunks.add(connection, new, number, piece)
     jobs.seal(
         connection,
         new.id,

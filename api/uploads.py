@@ -205,15 +205,7 @@ class _Reception:
             self._open(self._cutter.columns)
         assert self._job is not None
         with transaction(self._context.engine) as connection:
-            stored = chunks.add(
-                connection,
-                self._job.id,
-                self._chunks,
-                piece,
-                lane=self._job.lane,
-                priority=jobs.PRIORITIES[self._job.priority],
-                version_id=self._job.version_id,
-            )
+            stored = chunks.add(connection, self._job, self._chunks, piece)
             job, limits = self._job, self._limits()
             usage.grow(connection, job.tenant, job.id, limits, rows=piece.rows, bytes=stored, day=self._day)
         self._chunks += 1

@@ -4,15 +4,16 @@
 
 Version 1.0.0 is trained on January to March (`scorehouse train`). April to June are scored with it, their labels come late,
 and `scorehouse retrain` makes 1.1.0 of all that. Then, while the flights of the year are scored one file after the other and
-clients send one record after the other, 1.1.0 is deployed and taken back. Writes benchmarks/reports/blue_green.json and
+clients send one record after the other, 1.1.0 is deployed and taken back, several times. Writes benchmarks/reports/blue_green.json and
 blue_green.md, and exits 1 when a request failed, a row was scored by another version than its job was pinned to, or the
-rollback took longer than a second from the command to the first job on the old version.
+rollback took longer than a second from the command to the first job on the old version (median).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -62,20 +63,13 @@ def main() -> int:
         year = folder / "year.csv"
         flights(range(1, 13)).drop(columns=COLUMNS.label).to_csv(year, index=False)
         with _traffic(stack, year, given.clients) as traffic:
-            time.sleep(given.seconds)
-            deployed = _timed(stack, "models", "deploy", MODEL, versions["new"], *given.gate)
-            switched = _first(traffic, versions["new"], deployed[0])
-            time.sleep(given.seconds)
-            rolled_back = _timed(stack, "models", "rollback", MODEL)
-            returned = _first(traffic, OLD, rolled_back[0])
+            rounds = [_there_and_back(stack, traffic, versions["new"], given) for _ in range(given.rounds)]
             time.sleep(given.seconds)
         strays = _strays(stack)
     measured = {
         "versions": versions,
-        "deploy_command_seconds": deployed[1] - deployed[0],
-        "deploy_to_first_job_seconds": switched - deployed[0],
-        "rollback_command_seconds": rolled_back[1] - rolled_back[0],
-        "rollback_to_first_job_seconds": returned - rolled_back[0],
+        **{name: statistics.median(each[name] for each in rounds) for name in rounds[0]},
+        "rounds": rounds,
         "singles": Counter(version for _, version in traffic.singles),
         "files": Counter(version for version, _ in traffic.files),
         "rows": sum(rows for _, rows in traffic.files),
@@ -87,12 +81,27 @@ def main() -> int:
     return 0 if good else 1
 
 
+def _there_and_back(stack: BackgroundStack, traffic: Traffic, new: str, given: argparse.Namespace) -> dict[str, float]:
+    """Deploy the new version and take it back: how long each command took, and how long until the first job of its version."""
+    time.sleep(given.seconds)
+    deployed = _timed(stack, "models", "deploy", MODEL, new, *given.gate)
+    switched = _first(traffic, new, deployed[0])
+    time.sleep(given.seconds)
+    rolled_back = _timed(stack, "models", "rollback", MODEL)
+    returned = _first(traffic, OLD, rolled_back[0])
+    return {
+        "deploy_command_seconds": deployed[1] - deployed[0],
+        "deploy_to_first_job_seconds": switched - deployed[0],
+        "rollback_command_seconds": rolled_back[1] - rolled_back[0],
+        "rollback_to_first_job_seconds": returned - rolled_back[0],
+    }
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--clients", type=int, default=4, help="clients that send singles")
-    parser.add_argument(
-        "--seconds", type=float, default=10.0, help="traffic before, between and after the two switches"
-    )
+    parser.add_argument("--seconds", type=float, default=5.0, help="traffic before, between and after the switches")
+    parser.add_argument("--rounds", type=int, default=5, help="times that it is deployed and taken back")
     parser.add_argument("--workers", type=int, default=2, help="bulk workers of the stack")
     parser.add_argument("gate", nargs="*", help="further options of `models deploy`, after --")
     return parser.parse_args()
@@ -222,10 +231,12 @@ def _write(measured: dict[str, Any], traffic: Traffic, given: argparse.Namespace
     )
     singles = ", ".join(f"{count:,} by {version}" for version, count in sorted(measured["singles"].items()))
     files = ", ".join(f"{count} by {version}" for version, count in sorted(measured["files"].items()))
+    each = [f"{switch['rollback_to_first_job_seconds']:.2f}" for switch in measured["rounds"]]
     lines = [
         "# Two versions, switched under load", "",
         f"{given.clients} clients with one record after the other, and the {measured['rows']:,} rows of "
-        f"{len(traffic.files)} files beside them, on a stack of {given.workers} bulk workers.", "",
+        f"{len(traffic.files)} files beside them, on a stack of {given.workers} bulk workers. Seconds are medians of "
+        f"{given.rounds} switches there and back.", "",
         "| what | measured | wanted |", "| --- | ---: | ---: |",
         f"| requests that failed | {measured['failed_requests']} of {len(traffic.singles) + len(traffic.files):,} | 0 |",
         f"| rows scored by another version than their job was pinned to | {measured['rows_of_another_version']} | 0 |",
@@ -234,6 +245,7 @@ def _write(measured: dict[str, Any], traffic: Traffic, given: argparse.Namespace
         f"| from `models rollback` to the first job on the old version | {measured['rollback_to_first_job_seconds']:.2f} s "
         f"| at most {LONGEST_ROLLBACK:g} s |",
         f"| the command as a whole | {measured['rollback_command_seconds']:.2f} s | |", "",
+        f"From `models rollback` to the first job, each: {', '.join(each)} s.", "",
         f"Singles: {singles}. Files: {files}.", "",
         *(f"- {failure}" for failure in traffic.failures[:20]),
     ]  # fmt: skip

@@ -32,7 +32,7 @@ Pairs = Annotated[
     list[str] | None, typer.Option("--metadata", help="NAME=VALUE to keep with the job; repeat it for more.")
 ]
 PriorityOption = Annotated[
-    Priority | None, typer.Option(help="Before or behind other jobs.  [normal]", show_default=False)
+    Priority | None, typer.Option(help="Before or behind other jobs of the tenant.  [normal]", show_default=False)
 ]
 AsOf = Annotated[
     str | None,

@@ -26,6 +26,7 @@ from sqlalchemy import Connection, Engine
 import logs
 from db import binary_copy, jobs, predictions, profiles
 from db.engine import copy, elevated, transaction
+from db.jobs import NewJob
 from db.profiles import ChunkProfile
 from db.sql import statement
 from db.tables import chunk, job
@@ -37,7 +38,7 @@ from records.split import halve
 
 _log = logs.get(__name__)
 
-_COPIED = ("job_id", "number", "lane", "priority", "version_id", "first_row", "rows", "first_line", "payload")
+_COPIED = ("job_id", "number", "tenant", "lane", "priority", "version_id", "first_row", "rows", "first_line", "payload")
 
 # Chunks that an upload adds are numbered from 0; those that a rescue cuts off start here, out of the upload's way.
 _FIRST_SPLIT_NUMBER = 1_000_000
@@ -240,18 +241,17 @@ def running_owners(engine: Engine, prefix: str) -> list[str]:
         return [owner for owner in connection.execute(query).scalars() if owner is not None]
 
 
-def add(
-    connection: Connection, job_id: UUID, number: int, piece: Piece, *, lane: str, priority: int, version_id: int
-) -> int:
+def add(connection: Connection, new: NewJob, number: int, piece: Piece) -> int:
     """Store a chunk's input, and return its bytes as packed. It can be claimed as soon as this is committed."""
     packed = pack(piece.data)
     # COPY and not INSERT: a statement would carry the payload as a literal, in hexadecimal, through the parser.
     fields = (
-        job_id.bytes,
+        new.id.bytes,
         binary_copy.int4(number),
-        lane.encode(),
-        struct.pack(">h", priority),
-        binary_copy.int4(version_id),
+        new.tenant.encode(),
+        new.lane.encode(),
+        struct.pack(">h", jobs.PRIORITIES[new.priority]),
+        binary_copy.int4(new.version_id),
         binary_copy.int4(piece.first_row),
         binary_copy.int4(piece.rows),
         struct.pack(">q", piece.first_line),
@@ -345,6 +345,7 @@ def _cut_in_two(connection: Connection, row: sa.Row[Any], max_bytes: int) -> Non
             [
                 "job_id",
                 "number",
+                "tenant",
                 "lane",
                 "priority",
                 "version_id",
@@ -357,6 +358,7 @@ def _cut_in_two(connection: Connection, row: sa.Row[Any], max_bytes: int) -> Non
             sa.select(
                 chunk.c.job_id,
                 sa.literal(_FIRST_SPLIT_NUMBER + total),
+                chunk.c.tenant,
                 chunk.c.lane,
                 chunk.c.priority,
                 chunk.c.version_id,

@@ -196,11 +196,16 @@ job = sa.Table(
     postgresql_with={"fillfactor": "80"},
 )
 
+# In what order the chunks of a tenant are claimed.
+_TURN = ("lane", "tenant", "priority", "number", "job_id")
+
 chunk = sa.Table(
     "chunk",
     metadata,
     sa.Column("job_id", UUID(as_uuid=True), sa.ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
+    # NULL only where a chunk had ended before chunks bore it.
+    sa.Column("tenant", sa.Text),
     sa.Column("lane", sa.Text, nullable=False),
     sa.Column("priority", sa.SmallInteger, nullable=False),
     sa.Column("version_id", sa.Integer, nullable=False),
@@ -219,8 +224,9 @@ chunk = sa.Table(
     _timestamp("finished_at"),
     _one_of("state", "queued", "running", "done", "canceled"),
     sa.CheckConstraint("rows > 0", name="rows_positive"),
-    sa.Index("chunk_claim_idx", "lane", "priority", "number", "job_id", postgresql_where=sa.text("state = 'queued'")),
-    sa.Index("chunk_suspect_idx", "lane", "job_id", postgresql_where=sa.text("state = 'queued' AND crashes > 0")),
+    sa.CheckConstraint("state <> 'queued' OR tenant IS NOT NULL", name="queued_for_a_tenant"),
+    sa.Index("chunk_turn_idx", *_TURN, postgresql_where=sa.text("state = 'queued'")),
+    sa.Index("chunk_suspect_turn_idx", *_TURN, postgresql_where=sa.text("state = 'queued' AND crashes > 0")),
     sa.Index("chunk_lease_idx", "lease_until", postgresql_where=sa.text("state = 'running'")),
 )
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from db import chunks, jobs, predictions
 from db.ids import uuid7
-from db.jobs import PRIORITIES, NewJob
+from db.jobs import NewJob
 from db.models import Version
 from db.predictions import Prediction
 from db.profiles import VALIDATION
@@ -50,15 +50,7 @@ def submit(connection: Connection, version: Version, deployment_id: UUID) -> dic
     )
     data = "".join(f"{row.inputs}\n" for row in golden).encode()
     jobs.receive(connection, new, lease_seconds=_LEASE_SECONDS)
-    chunks.add(
-        connection,
-        new.id,
-        0,
-        Piece(1, len(golden), 1, data),
-        lane=new.lane,
-        priority=PRIORITIES[new.priority],
-        version_id=version.id,
-    )
+    chunks.add(connection, new, 0, Piece(1, len(golden), 1, data))
     jobs.seal(connection, new.id, rows=len(golden), chunks=1, request_hash=None)
     return {"job": str(new.id), "rows": len(golden)}
 

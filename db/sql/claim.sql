@@ -1,17 +1,49 @@
--- Take the next chunks of a lane. The order is the fairness: by priority, then round robin over jobs, because every
--- job's first chunk comes before any job's second. now() and not clock_timestamp(), which cannot use the index.
+-- Take the next chunks of a lane. The order is the fairness. Between tenants a lot is drawn at each claim: with n of them
+-- waiting, whoever they are and however much each has queued, each has the first turn in one claim of n. Within a tenant:
+-- by priority, then round robin over jobs, because every job's first chunk comes before any job's second. now() and not
+-- clock_timestamp(), which cannot use the index.
 -- Suspects, chunks that were in a worker's hands when it died, are claimed alone: if one kills again, nothing else dies.
-WITH next AS MATERIALIZED (
-    SELECT job_id, number
-    FROM chunk
-    WHERE lane = :lane
-      AND state = 'queued'
-      AND not_before <= now()
-      AND version_id <> ALL (CAST(:refused AS integer[]))
-      AND CASE WHEN :suspects THEN crashes > 0 ELSE crashes = 0 END
-    ORDER BY priority, number, job_id
+WITH RECURSIVE waiting AS (
+    -- From one tenant to the next by the index, however many chunks each has.
+    (
+        SELECT tenant
+        FROM chunk
+        WHERE lane = :lane AND state = 'queued' AND CASE WHEN :suspects THEN crashes > 0 ELSE crashes = 0 END
+        ORDER BY tenant
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT tenant
+        FROM chunk
+        WHERE lane = :lane AND state = 'queued' AND CASE WHEN :suspects THEN crashes > 0 ELSE crashes = 0 END
+          AND tenant > waiting.tenant
+        ORDER BY tenant
+        LIMIT 1
+    )
+    FROM waiting
+    WHERE waiting.tenant IS NOT NULL
+),
+turn AS MATERIALIZED (
+    SELECT tenant FROM waiting WHERE tenant IS NOT NULL ORDER BY random()
+),
+next AS MATERIALIZED (
+    SELECT taken.job_id, taken.number
+    FROM turn
+    CROSS JOIN LATERAL (
+        SELECT job_id, number
+        FROM chunk
+        WHERE lane = :lane
+          AND state = 'queued'
+          AND CASE WHEN :suspects THEN crashes > 0 ELSE crashes = 0 END
+          AND tenant = turn.tenant
+          AND not_before <= now()
+          AND version_id <> ALL (CAST(:refused AS integer[]))
+        ORDER BY priority, number, job_id
+        LIMIT (SELECT ceil(:count / greatest(count(*), 1)::float) FROM turn)
+        FOR UPDATE SKIP LOCKED
+    ) AS taken
     LIMIT :count
-    FOR UPDATE SKIP LOCKED
 )
 UPDATE chunk
 SET state = 'running',

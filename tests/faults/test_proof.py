@@ -124,7 +124,7 @@ def _job(engine: Engine) -> UUID:
         assert jobs.receive(connection, new, lease_seconds=60)
         for number, rows in enumerate(ROWS_OF_CHUNKS):
             piece = Piece(first, rows, first + 1, b"1\n" * rows)
-            chunks.add(connection, new.id, number, piece, lane="bulk", priority=1, version_id=new.version_id)
+            chunks.add(connection, new, number, piece)
             first += rows
         jobs.seal(connection, new.id, rows=first - 1, chunks=len(ROWS_OF_CHUNKS), request_hash=None)
     return new.id

@@ -95,7 +95,7 @@ class Audited:
             row = first_row
             for number, count in enumerate(rows):
                 piece = Piece(row, count, row + 1, b"1\n" * count)
-                chunks.add(connection, new.id, number, piece, lane="bulk", priority=1, version_id=self.version_id)
+                chunks.add(connection, new, number, piece)
                 row += count
             if seal:
                 self.seal(connection, new.id, *rows)

@@ -69,10 +69,12 @@ class Jobs:
     engine: Engine
     version_id: int
 
-    def __call__(self, *rows_per_chunk: int, lane: str = "bulk", seal: bool = True, **more: object) -> UUID:
+    def __call__(
+        self, *rows_per_chunk: int, lane: str = "bulk", seal: bool = True, tenant: str = TENANT, **more: object
+    ) -> UUID:
         new = NewJob(
             id=uuid7(),
-            tenant=TENANT,
+            tenant=tenant,
             version_id=self.version_id,
             kind="batch",
             lane=lane,
@@ -86,15 +88,7 @@ class Jobs:
             row = 1
             for number, rows in enumerate(rows_per_chunk):
                 data = b"".join(b"%d\n" % value for value in range(row, row + rows))
-                chunks.add(
-                    connection,
-                    new.id,
-                    number,
-                    Piece(row, rows, row + 1, data),
-                    lane=lane,
-                    priority=jobs.PRIORITIES[new.priority],
-                    version_id=self.version_id,
-                )
+                chunks.add(connection, new, number, Piece(row, rows, row + 1, data))
                 row += rows
             if seal:
                 jobs.seal(connection, new.id, rows=row - 1, chunks=len(rows_per_chunk), request_hash=None)

@@ -149,7 +149,7 @@ class House:
                     else part.to_json(orient="records", lines=True)
                 )
                 piece = Piece(1 + number * size, len(part), 1, text.encode())
-                chunks.add(connection, new.id, number, piece, lane=lane, priority=1, version_id=pinned.id)
+                chunks.add(connection, new, number, piece)
             jobs.seal(connection, new.id, rows=len(data), chunks=len(parts), request_hash=None)
         while self.child.drain(lane) != "nothing to claim":
             pass

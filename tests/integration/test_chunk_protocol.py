@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
@@ -76,6 +77,32 @@ def test_claims_take_turns_between_jobs_and_respect_priority(engine: Engine, mak
     assert [(item.job_id, item.number) for item in order] == [
         (urgent, 0), (large, 0), (small, 0), (large, 1), (large, 2),
     ]  # fmt: skip
+
+
+def test_the_jobs_of_one_tenant_do_not_keep_the_others_waiting(engine: Engine, make_job: MakeJob) -> None:
+    for _ in range(200):
+        make_job(1, tenant="many", priority="high")
+    own = make_job(1, tenant="one")
+    # A lot is drawn between two tenants at each claim: 64 times the wrong one is one run in 2 ** 64.
+    assert own in {claim(engine)[0].job_id for _ in range(64)}
+
+
+def test_a_claim_of_many_singles_is_shared_out(engine: Engine, make_job: MakeJob) -> None:
+    for tenant in ("many", "some", "one"):
+        for _ in range({"many": 40, "some": 40, "one": 2}[tenant]):
+            make_job(1, lane="interactive", tenant=tenant)
+    taken = Counter(item.tenant for item in claim(engine, lane="interactive", count=30))
+    assert taken == {"many": 10, "some": 10, "one": 2}
+    assert len(claim(engine, lane="interactive", count=100)) == 60
+
+
+def test_a_suspect_keeps_its_turn_when_it_is_cut_in_two(engine: Engine, make_job: MakeJob) -> None:
+    job_id = make_job(4, tenant="other")
+    for suspects in (False, True):
+        assert claim(engine, owner="dead", suspects=suspects)
+        chunks.rescue(engine, poison_attempts=3, dead_owners=["dead"])
+    assert [claim(engine, suspects=True)[0].job_id for _ in range(2)] == [job_id, job_id]
+    assert claim(engine, suspects=True) == []
 
 
 def test_a_lane_never_gives_the_work_of_the_other(engine: Engine, make_job: MakeJob) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 import migrations
 from cli import processes
-from db import predictions, retention
+from db import chunks, predictions, retention
 from db.engine import SYSTEM_ROLE, TENANT_ROLE, create_engine, transaction
 from db.ids import lower_bound, uuid7
 from db.tables import job, metadata, prediction, prediction_block
@@ -133,6 +133,39 @@ def test_an_owner_who_may_not_make_roles_is_told_what_an_administrator_has_to_ru
         assert connection.execute(sa.select(sa.func.count()).select_from(job)).scalar_one() == 0
     engine.dispose()
     administrator.dispose()
+
+
+def test_chunks_of_the_release_before_get_their_tenant(empty_database_url: str) -> None:
+    """Those that wait when the schema changes, and those that its API adds afterwards, without a word of tenants."""
+    migrations.upgrade(empty_database_url, "0009")
+    engine = create_engine(empty_database_url, name="tests", role=None)
+    new = """
+        INSERT INTO job (id, tenant, version_id, kind, lane, priority, format, columns, created_by, state, chunks_left)
+        VALUES (:job, 'theirs', 1, 'batch', 'bulk', 1, 'csv', '{x}', 'tests', 'queued', 1)
+    """
+    add = """
+        INSERT INTO chunk (job_id, number, lane, priority, version_id, first_row, rows, first_line, payload)
+        VALUES (:job, :number, 'bulk', 1, 1, 1, 1, 1, '')
+    """
+    version = """
+        INSERT INTO model (id, tenant, name) VALUES (1, 'theirs', 'm');
+        INSERT INTO model_version
+            (id, model_id, version, state, digest, reference_digest, format, runtime, size, trusted, created_by)
+        VALUES (1, 1, '1.0.0', 'registered', 'sha256:0', 'sha256:1', 'skops', 'sklearn', 1, false, 'tests')
+    """
+    job_id = uuid7()
+    with transaction(engine) as connection:
+        connection.execute(sa.text(version))
+        connection.execute(sa.text(new), {"job": job_id})
+        connection.execute(sa.text(add), {"job": job_id, "number": 0})
+    migrations.upgrade(empty_database_url)
+    with transaction(engine) as connection:
+        connection.execute(sa.text(add), {"job": job_id, "number": 1})
+    claims = [chunks.claim(engine, lane="bulk", count=1, owner="tests", lease_seconds=30) for _ in range(3)]
+    assert [[item.number for item in found] for found in claims] == [[0], [1], []]
+    with transaction(engine) as connection:
+        assert connection.execute(sa.text("SELECT DISTINCT tenant FROM chunk")).scalars().all() == ["theirs"]
+    engine.dispose()
 
 
 def test_what_does_not_compress_is_stored_as_it_is(engine: Engine) -> None:

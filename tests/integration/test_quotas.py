@@ -256,9 +256,7 @@ def abandoned_upload(engine: Engine, version_id: int, **more: Any) -> UUID:
         jobs.receive(connection, new, lease_seconds=60)
         usage.take(connection, "default", UNLIMITED, jobs=1)
     with transaction(engine) as connection:
-        stored = chunks.add(
-            connection, new.id, 0, Piece(1, 3, 2, b"1\n2\n3\n"), lane="bulk", priority=1, version_id=version_id
-        )
+        stored = chunks.add(connection, new, 0, Piece(1, 3, 2, b"1\n2\n3\n"))
         usage.grow(connection, "default", new.id, UNLIMITED, rows=3, bytes=stored, day=None)
         connection.execute(sa.update(job).values(upload_lease_until=sa.func.now() - sa.text("interval '1 hour'")))
     return new.id

@@ -106,7 +106,7 @@ class Site:
         with transaction(self.engine) as connection:
             assert jobs.receive(connection, new, lease_seconds=60)
             piece = Piece(1, 2, 2, b"0.5,1.5\n-2,3\n")
-            chunks.add(connection, new.id, 0, piece, lane="bulk", priority=1, version_id=version_id)
+            chunks.add(connection, new, 0, piece)
             jobs.seal(connection, new.id, rows=2, chunks=1, request_hash=None)
         return new
 

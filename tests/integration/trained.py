@@ -168,7 +168,7 @@ class Trained:
             assert jobs.receive(connection, new, lease_seconds=60)
             for number, (first, part) in enumerate(((1, inputs.iloc[:half]), (half + 1, inputs.iloc[half:]))):
                 piece = Piece(first, len(part), first + 1, _data(part, format))
-                chunks.add(connection, new.id, number, piece, lane="bulk", priority=1, version_id=version_id)
+                chunks.add(connection, new, number, piece)
             jobs.seal(connection, new.id, rows=len(inputs), chunks=2, request_hash=None)
         while claims := chunks.claim(self.engine, lane="bulk", count=1, owner="tests", lease_seconds=60):
             scored = scoring.score(claims, self.cache.get(version_id), self.settings)
