@@ -111,6 +111,9 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(2.0, gt=0, description="how long one permit keeps its worker child claiming")
     singles_per_claim: int = Field(256, ge=1, description="interactive chunks scored in one predict call")
     worker_cache_versions: int = Field(4, ge=1, description="model versions that a worker child keeps loaded")
+    worker_memory_mib: int | None = Field(
+        None, ge=256, description="MiB of data that a scoring child may reserve; None: half of the machine's memory"
+    )
     worker_concurrency: int = Field(2, ge=1, description="children of one `scorehouse worker`")
     bulk_niceness: int = Field(10, ge=0, le=19, description="nice level of children that serve only the bulk lane")
     training_niceness: int = Field(15, ge=0, le=19, description="nice level of children of the lane `training`")

@@ -22,7 +22,7 @@ from monitoring import alerting
 from monitoring.audit import run_one
 from registry.store import ArtefactStore
 from settings import Settings
-from worker import host, registration, scoring
+from worker import host, memory, registration, scoring
 from worker.cache import Cache
 from worker.heartbeat import Heartbeat
 from worker.scoring import ScoredClaims
@@ -82,6 +82,10 @@ class Child:
                 names += [outcome.claim.name for each in scored for outcome in each.outcomes]
             else:
                 self._pass_on(lane)
+        except MemoryError:
+            # A process that has no memory left scores nothing any more. Its claims are rescued, and its place is taken.
+            _log.exception("out_of_memory", limit_mib=memory.limit_mib(self.settings))
+            os._exit(1)
         finally:
             if finishing is not None:
                 finishing.result()
@@ -168,7 +172,13 @@ class Child:
         except ArtefactRefused:
             chunks.release(self.engine, claims)  # to a worker that can; this one claims no more of the version
             return None
-        return scoring.score(claims, loaded, self.settings)
+        scored = scoring.score(claims, loaded, self.settings)
+        raised = any(error.code == "model_error" for outcome in scored.outcomes for error in outcome.errors)
+        if raised and memory.is_spent(self.settings):
+            raise MemoryError(
+                "rows may have failed because earlier ones left no memory: they are scored by another process"
+            )
+        return scored
 
     def _finish(self, work: list[ScoredClaims]) -> None:
         for scored in work:
@@ -250,6 +260,7 @@ def start(settings: Settings, lanes: tuple[str, ...]) -> None:
     global _child  # noqa: PLW0603 - one per process, set once by Celery's start signal
     if lanes == ("bulk",):
         os.nice(settings.bulk_niceness)  # singles, API and Postgres come first on a busy machine
+    memory.bound(settings)
     _child = Child(settings, lanes)
     _child.heartbeat.start()
 

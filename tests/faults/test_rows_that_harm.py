@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 from customers import Customers
 from harness import Harness
-from marked import EXIT, LOOP, RAISE, SEGFAULT
+from marked import EAT, EXIT, HOARD, LOOP, RAISE, SEGFAULT
 from trial import Trial
 
 Begin = Callable[[int | str, str], Trial]
 
-POISON = {"SIGSEGV": SEGFAULT, "exit": EXIT, "endless loop": LOOP}
+POISON = {"SIGSEGV": SEGFAULT, "exit": EXIT, "endless loop": LOOP, "memory that is never given back": HOARD}
 
 
 @pytest.mark.parametrize("what", POISON)
@@ -24,6 +24,16 @@ def test_a_row_that_ends_its_worker_costs_itself_only(
     trial.inject(lambda: None)
     job_id = trial.submit(file)
     assert trial.judge(job_id, file).problems == []
+
+
+def test_a_row_that_wants_more_memory_than_there_is_costs_itself_only(
+    begin: Begin, harness: Harness, customers: Customers
+) -> None:
+    trial = begin(20, "a row makes the model ask for more memory than a child may have")
+    file = customers.file(1_000, {700: (EAT, "model_error")})
+    trial.inject(lambda: None)
+    assert trial.judge(trial.submit(file), file).problems == []
+    assert trial.line.rescued == 0
 
 
 def test_a_model_that_raises_on_some_rows_scores_the_others(

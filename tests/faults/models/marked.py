@@ -14,7 +14,11 @@ import numpy as np
 
 # Values of the column `support_calls`, which no real customer has.
 MARK = "support_calls"
-SEGFAULT, EXIT, LOOP, RAISE = 900_001, 900_002, 900_003, 900_004
+SEGFAULT, EXIT, LOOP, RAISE, EAT, HOARD = 900_001, 900_002, 900_003, 900_004, 900_005, 900_006
+
+MORE_THAN_A_CHILD_MAY_HAVE = 3 << 30  # reserved and never touched, so it costs the machine nothing
+
+_hoard: list[bytearray] = []
 
 
 class Marked:
@@ -49,5 +53,10 @@ def _misbehave(rows: Any) -> None:
         os._exit(3)
     while (marks == LOOP).any():
         pass
+    if (marks == EAT).any():
+        bytearray(MORE_THAN_A_CHILD_MAY_HAVE)
+    if (marks == HOARD).any():
+        while 64 * len(_hoard) << 20 < MORE_THAN_A_CHILD_MAY_HAVE:
+            _hoard.append(bytearray(64 << 20))
     if (marks == RAISE).any():
         raise ValueError("this model does not take such customers")
