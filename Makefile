@@ -29,7 +29,8 @@ up: install
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(ARGS)
 
-# The faults of tests/faults on larger jobs and for longer; the table is in tests/faults/reports/faults.md.
+# The faults of tests/faults on larger jobs and for longer; the table is in tests/faults/reports/faults.md. With FAULT_BEFORE, a
+# checkout of the release before, one of its workers is tried beside those of this one.
 FAULT_ROWS ?= 1000000
 FAULT_SECONDS ?= 30
 

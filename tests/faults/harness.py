@@ -68,6 +68,7 @@ class Harness:
         self.client: Client
         self._seconds_per_row = seconds_per_row
         self.trap = folder / "trap"  # a forged pickle makes this file when it is loaded
+        self.models = str(Path(__file__).with_name("models"))
         self._extra_log = folder / "extra.log"
 
     def __enter__(self) -> Harness:
@@ -250,10 +251,9 @@ class Harness:
         return bool(self.query("SELECT 1 FROM job WHERE id = :job AND finished_at IS NOT NULL", job=job_id))
 
     def environment(self) -> dict[str, str]:
-        models = str(Path(__file__).with_name("models"))
         urls = {
             "SCOREHOUSE_DATABASE_URL": self.postgres.app_url,
             "SCOREHOUSE_DATABASE_OWNER_URL": self.postgres.url,
             "SCOREHOUSE_BROKER_URL": self.valkey.url,
         }
-        return {**SETTINGS, **urls, "PYTHONPATH": models}
+        return {**SETTINGS, **urls, "PYTHONPATH": self.models}
