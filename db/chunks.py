@@ -44,6 +44,10 @@ _COPIED = ("job_id", "number", "tenant", "lane", "priority", "version_id", "firs
 _FIRST_SPLIT_NUMBER = 1_000_000
 
 
+# A worker sends the results of a chunk in a fraction of a second.
+_FROZEN_SECONDS = 5.0
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A chunk in this worker's hands, until its lease is over."""
@@ -197,7 +201,8 @@ def rescue(
         count = sum(_rescued(connection, row, poison_attempts, max_chunk_bytes) for row in rows)
         if count:
             profiles.count_event(connection, "chunk_rescues", count)
-        return count
+    _end_frozen(engine)
+    return count
 
 
 def claimable(engine: Engine, limit: int = 64) -> dict[str, int]:
@@ -302,6 +307,25 @@ def _is_done(engine: Engine, outcomes: Sequence[Outcome]) -> bool:
     if row is None or row.epoch != first.epoch or row.state == "canceled":
         raise Fenced(f"chunk {first.name} was taken away")
     return bool(row.state == "done")
+
+
+def _end_frozen(engine: Engine) -> None:
+    """End the sessions that hold a chunk whose lease is over while the server waits for their next word.
+
+    A worker that is frozen in the middle of a COPY holds its locks for ever: no timeout of the server acts while it reads a
+    COPY, neither that of the statement nor that of the transaction, and the peer's kernel answers for the process. What this
+    session held is rescued at the next tick.
+    """
+    with transaction(engine) as connection:
+        pids = connection.execute(statement("holders_of_expired")).scalars().all()
+        if pids:
+            connection.execute(
+                sa.text("SET LOCAL ROLE NONE")
+            )  # only as who logged in may it end a session of the same user
+            ended = (
+                connection.execute(statement("end_frozen"), {"pids": pids, "seconds": _FROZEN_SECONDS}).scalars().all()
+            )
+            _log.warning("ended_frozen_sessions", pids=ended)
 
 
 def _rescued(connection: Connection, row: sa.Row[Any], poison_attempts: int, max_bytes: int) -> bool:
