@@ -115,6 +115,9 @@ class Settings(BaseSettings):
     bulk_niceness: int = Field(10, ge=0, le=19, description="nice level of children that serve only the bulk lane")
     training_niceness: int = Field(15, ge=0, le=19, description="nice level of children of the lane `training`")
     kick_seconds: float = Field(1.0, gt=0, description="beat's interval for permits and rescues")
+    poll_seconds: float = Field(
+        0.2, gt=0, le=60, description="how often a child of `scorehouse worker --poll` looks for work"
+    )
     deploy_timeout_seconds: float = Field(
         120.0, gt=0, description="how long a deployment may stand still before it has failed"
     )

@@ -6,7 +6,7 @@ Its tasks are in `worker.tasks`, which imports all that scores: `celery -A worke
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
 
@@ -14,6 +14,9 @@ import logs
 from permits import LANES, TRAINING, celery_app
 from settings import get_settings
 from worker import broker, control
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 settings = get_settings()
 broker.install()
@@ -47,18 +50,29 @@ def _configure_logs(**_: Any) -> None:
 
 @worker_process_init.connect
 def _start_child(**_: Any) -> None:
-    """Everything that holds a connection, a thread or a model is made here, after the fork."""
-    from worker import child, trainer  # noqa: PLC0415 - beat and the parent never load a model
-
-    lanes = tuple(os.environ.get("SCOREHOUSE_LANES", ",".join(LANES)).split(","))
-    if lanes == (TRAINING,):
-        trainer.start(settings)
-    else:
-        child.start(settings, lanes)
+    start()
 
 
 @worker_process_shutdown.connect
 def _stop_child(**_: Any) -> None:
+    stop()
+
+
+def start(*, polls: bool = False) -> Engine:
+    """Make all that holds a connection, a thread or a model, in the child itself; returns its database.
+
+    Args:
+        polls: no broker brings it permits, nor takes any of it.
+    """
+    from worker import child, trainer  # noqa: PLC0415 - beat and the parent never load a model
+
+    lanes = tuple(os.environ.get("SCOREHOUSE_LANES", ",".join(LANES)).split(","))
+    if lanes == (TRAINING,):
+        return trainer.start(settings).engine
+    return child.start(settings, lanes, polls=polls).engine
+
+
+def stop() -> None:
     from worker import child, trainer  # noqa: PLC0415 - as above
 
     child.stop()

@@ -36,14 +36,21 @@ _MOST_PERMITS = 16
 _CATCH_UP_HOURS = 48
 
 
-def kick(engine: Engine, app: Celery) -> str:
-    """Publish permits for the work that waits: this is what makes Redis forgettable."""
+def waiting(engine: Engine) -> dict[str, int]:
+    """How much of each kind of work waits, by the names of `permits.PERMITS`."""
     counts = chunks.claimable(engine)
     with transaction(engine) as connection:
         counts["register"] = models.registrations_due(connection)
         counts["audit"] = audits.due(connection)
         counts["train"] = trainings.due(connection)
         counts["deployment"] = deployment_steps.due(connection)
+    return counts
+
+
+def kick(engine: Engine, app: Celery) -> str:
+    """Publish permits for the work that waits: this is what makes Redis forgettable."""
+    counts = waiting(engine)
+    with transaction(engine) as connection:
         children = {
             lane: sum(lane in row.lanes for row in workers.live(connection)) for lane in ("interactive", "bulk")
         }
