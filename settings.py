@@ -124,7 +124,14 @@ class Settings(BaseSettings):
     poison_attempts: int = Field(3, ge=1, description="crashes after which a single row becomes a row error")
     deaf_seconds: float = Field(30.0, gt=0, description="a worker that claims nothing this long beside work exits")
     retention_days: int = Field(90, ge=1, description="age at which jobs, inputs, predictions and labels are removed")
-    trail_days: int = Field(400, ge=30, description="age at which entries of the audit trail are removed")
+    payload_retention_days: int | None = Field(
+        None, ge=1, description="age at which inputs are removed; unset: with their jobs"
+    )
+    trail_days: int = Field(
+        400,
+        ge=30,
+        description="age at which entries of the audit trail, trainings and transitions of alerts are removed",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="level of the logs")
     log_format: Literal["json", "console"] = Field("json", description="structured JSON lines or text for people")
 

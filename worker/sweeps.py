@@ -103,23 +103,30 @@ def sweep(engine: Engine) -> str:
 
 
 def housekeeping(engine: Engine, settings: Settings) -> str:
-    """Make the partitions of the coming days, drop those past retention, forget old heartbeats and runs."""
+    """Make the partitions of the coming days, remove what is past its retention, forget old heartbeats and runs."""
     with transaction(engine) as connection:
         slot = periodic.this_hour(connection)
         if not periodic.begin(connection, "housekeeping", slot):
             return "done already by another beat"
     with transaction(engine) as connection:
         made = predictions.ensure_partitions(connection)
-        removed = retention.sweep(connection, days=settings.retention_days)
+    removed = retention.remove_jobs(engine, days=settings.retention_days)
+    dropped = retention.drop_days(engine, days=settings.retention_days)
+    emptied = 0
+    if settings.payload_retention_days is not None:
+        emptied = retention.remove_inputs(engine, days=settings.payload_retention_days)
+    with transaction(engine) as connection:
+        retention.sweep(connection, days=settings.retention_days, trail_days=settings.trail_days)
         audits.sweep(connection, days=settings.retention_days)
         tokens.sweep(connection)
         trail.sweep(connection, days=settings.trail_days)
         workers.sweep(connection)
         periodic.sweep(connection)
-        periodic.end(connection, "housekeeping", slot)
         tenants = usage.tenants(connection)
     for tenant in tenants:  # each in a transaction of its own, because its submissions wait meanwhile
         with transaction(engine) as connection:
             usage.recount_open(connection, tenant)
     rollup.make_days(engine)
-    return f"{len(made)} partitions made, {removed} jobs removed"
+    with transaction(engine) as connection:
+        periodic.end(connection, "housekeeping", slot)
+    return f"{len(made)} partitions made, {len(dropped)} dropped, {removed} jobs removed, inputs of {emptied} removed"
