@@ -18,7 +18,6 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import OperationalError
 
 import logs
 from db import alerts, trainings, usage
@@ -26,6 +25,7 @@ from db.engine import transaction
 from db.ids import lower_bound
 from db.jobs import TERMINAL
 from db.tables import chunk, job, label, prediction_block
+from errors import Unavailable
 
 _log = logs.get(__name__)
 
@@ -33,9 +33,8 @@ _DAY = "prediction_block_%Y%m%d"
 # Of one transaction: a statement has a minute, and a chunk is up to a thousand entries of its TOAST table.
 _JOBS = 500
 _CHUNKS = 2_000
-# A partition is dropped under a lock that keeps everybody from all of them: do not queue for it for long.
-_LOCK_TIMEOUT = "2s"
-_LOCK_NOT_AVAILABLE = "55P03"
+# A partition is made and dropped under a lock that keeps everybody from all of them: do not queue for it for long.
+LOCK_TIMEOUT = "2s"
 _ONE_DAY = timedelta(days=1)
 
 
@@ -69,12 +68,10 @@ def drop_days(engine: Engine, *, days: int, now: datetime | None = None) -> list
                 continue
         try:
             with transaction(engine) as connection:
-                connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
+                do_not_queue(connection)
                 connection.execute(sa.text("SELECT scorehouse_drop_partition(:name)"), {"name": name})
-        except OperationalError as exc:
-            if getattr(exc.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
-                raise
-            _log.info("partition_kept", partition=name, reason="it is being read; it is dropped the next time")
+        except Unavailable as exc:
+            _log.info("partition_kept", partition=name, hint="it is dropped the next time", reason=str(exc))
         else:
             dropped.append(name)
     with transaction(engine) as connection:  # of days that are kept, and what came into no day's partition
@@ -93,6 +90,14 @@ def sweep(connection: Connection, *, days: int, trail_days: int, now: datetime |
     usage.sweep(connection, days=days)
     trainings.sweep(connection, days=trail_days)
     alerts.sweep(connection, days=trail_days)
+
+
+def do_not_queue(connection: Connection) -> None:
+    """Let this transaction wait for a lock of the whole table for a moment only: whoever comes later waits behind it.
+
+    What cannot be had in time raises Unavailable.
+    """
+    connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
 
 
 def horizon(days: int, now: datetime | None = None) -> datetime:

@@ -22,6 +22,7 @@ from db import (
     workers,
 )
 from db.engine import transaction
+from errors import Unavailable
 from monitoring import alerting, rollup
 from monitoring.exporter import ROLL_UP
 from permits import publish
@@ -108,8 +109,7 @@ def housekeeping(engine: Engine, settings: Settings) -> str:
         slot = periodic.this_hour(connection)
         if not periodic.begin(connection, "housekeeping", slot):
             return "done already by another beat"
-    with transaction(engine) as connection:
-        made = predictions.ensure_partitions(connection)
+    made = _make_days(engine)
     removed = retention.remove_jobs(engine, days=settings.retention_days)
     dropped = retention.drop_days(engine, days=settings.retention_days)
     emptied = 0
@@ -130,3 +130,14 @@ def housekeeping(engine: Engine, settings: Settings) -> str:
     with transaction(engine) as connection:
         periodic.end(connection, "housekeeping", slot)
     return f"{len(made)} partitions made, {len(dropped)} dropped, {removed} jobs removed, inputs of {emptied} removed"
+
+
+def _make_days(engine: Engine) -> list[str]:
+    """The partitions of a week; while a backup reads the table, or something else for long, a later hour makes them."""
+    try:
+        with transaction(engine) as connection:
+            retention.do_not_queue(connection)
+            return predictions.ensure_partitions(connection)
+    except Unavailable as exc:
+        _log.warning("partitions_postponed", reason=str(exc))
+        return []

@@ -95,6 +95,12 @@ class Apart:
         self.start("api")
         self.until(self._answers)
 
+    def start_worker(self, children: int) -> None:
+        """One that polls; returns when it lives, and at once when there is one already."""
+        if "worker" not in self._programs:
+            self.start("worker", "--poll", "--concurrency", str(children))
+            self.until(lambda: len(self.query("SELECT 1 FROM worker_heartbeat")) == children)
+
     def stop(self, name: str) -> int | None:
         """SIGTERM, and what is left after a while is killed; the exit code."""
         program = self._programs.pop(name)

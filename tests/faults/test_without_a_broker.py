@@ -3,50 +3,22 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import psutil
-import pytest
 from apart import Apart
 from customers import Customers
-from harness import MODEL
-from verdict import check, install_witness
+from harness import MODEL, VERSION
+from verdict import check
 
 from cli import servers
 from db import audits
 from db.audits import Policy, Request
 from db.engine import transaction
-from embedded.postgres import Postgres
-from migrations import upgrade
 from settings import Settings
 
 ROWS = 20_000
-VERSION = "1.0.0"
-
-
-@pytest.fixture(scope="module")
-def owner_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    postgres = Postgres(tmp_path_factory.mktemp("without") / "postgres", durable=False)
-    postgres.start()
-    try:
-        upgrade(postgres.url, login=postgres.app_url)
-        yield postgres.url
-    finally:
-        postgres.discard()
-
-
-@pytest.fixture(scope="module")
-def apart(tmp_path_factory: pytest.TempPathFactory, owner_url: str, customers: Customers) -> Iterator[Apart]:
-    """API and polling worker, with the model in production: it was registered and deployed without a broker, too."""
-    with Apart(tmp_path_factory.mktemp("without") / "data", owner_url) as apart:
-        install_witness(apart.engine)
-        apart.start_api()
-        apart.start("worker", "--poll", "--concurrency", "2")
-        apart.until(lambda: len(apart.query("SELECT 1 FROM worker_heartbeat")) == 2)
-        apart.register(customers, VERSION, seconds_per_row=1e-4)
-        yield apart
 
 
 def test_singles_and_files_are_scored_while_children_are_killed(apart: Apart, customers: Customers) -> None:
@@ -111,7 +83,7 @@ def test_it_drains_on_sigterm(apart: Apart, customers: Customers) -> None:
     assert not apart.query("SELECT 1 FROM chunk WHERE state = 'running'"), "what was in hand is finished"
     assert not apart.query("SELECT 1 FROM chunk WHERE crashes > 0 AND job_id = :job", job=job_id)
     assert not apart.query("SELECT 1 FROM worker_heartbeat"), "nobody counts on it any more"
-    apart.start("worker", "--poll", "--concurrency", "1")
+    apart.start_worker(1)
     apart.client.wait(job_id, timeout=60)
     assert check(apart.engine, job_id, file.expected).problems == []
 

@@ -192,7 +192,7 @@ def test_a_day_with_an_open_job_stays_without_what_others_left(engine: Engine, m
 def test_a_partition_that_is_read_is_left_for_the_next_time(
     engine: Engine, owner: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "_LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(retention, "LOCK_TIMEOUT", "100ms")
     day = datetime.now(UTC) - timedelta(days=100)
     name = f"prediction_block_{day:%Y%m%d}"
     with transaction(engine) as connection:
