@@ -112,6 +112,9 @@ class Settings(BaseSettings):
     singles_per_claim: int = Field(256, ge=1, description="interactive chunks scored in one predict call")
     worker_cache_versions: int = Field(4, ge=1, description="model versions that a worker child keeps loaded")
     worker_concurrency: int = Field(2, ge=1, description="children of one `scorehouse worker`")
+    worker_tasks_per_child: int | None = Field(
+        None, ge=1, description="permits after which a child is replaced by a new one; unset: never"
+    )
     bulk_niceness: int = Field(10, ge=0, le=19, description="nice level of children that serve only the bulk lane")
     training_niceness: int = Field(15, ge=0, le=19, description="nice level of children of the lane `training`")
     kick_seconds: float = Field(1.0, gt=0, description="beat's interval for permits and rescues")

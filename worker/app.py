@@ -25,6 +25,7 @@ control.install(read_only=settings.flower_read_only)
 app = celery_app(publish_only=False)
 app.conf.update(
     worker_consumer="worker.broker:Consumer",
+    worker_max_tasks_per_child=settings.worker_tasks_per_child,
     # Only ticks: what a tick finds to do stands in Postgres. Ticks that nobody took in time are dropped, not piled up.
     beat_schedule={
         "kick": {"task": "tick.kick", "schedule": settings.kick_seconds, "options": {"expires": 5, "queue": "ticks"}},
