@@ -19,13 +19,14 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import backup_files
+from cli import backup_files, database
 from cli.connection import Json, load_settings
 from cli.terminal import say, warn, write_json
 from errors import ArtefactRefused, InvalidInput, NotFound, ScorehouseError
 
 if TYPE_CHECKING:
     from db.backups import Snapshot
+    from db.trail import Act
     from settings import Settings
 
 _LINE_SECONDS = 3.0
@@ -57,6 +58,7 @@ def backup(
         manifest = _saved(settings, owner_url, files)
         with files.open(backup_files.MANIFEST) as file:
             file.write(json.dumps(manifest, indent=2).encode())
+        _noted(owner_url, "backup.made", path, manifest)  # it says so before anybody has it
     if as_json:
         write_json(manifest)
     else:
@@ -81,6 +83,7 @@ def restore(
         _verify(manifest, files)
         with _database(settings) as (owner_url, login_url):
             requeued = _restored(settings, owner_url, login_url, manifest, files)
+            _noted(owner_url, "backup.restored", path, manifest)
     if as_json:
         write_json({**manifest, "chunks_requeued": requeued})
     else:
@@ -227,7 +230,21 @@ def _restored(
         _loaded(owner_url, server, manifest, files)
         upgrade(owner_url, login=login_url)
         with _translated(), engine.begin() as connection:
-            return backups.requeue(connection)
+            requeued = backups.requeue(connection)
+    finally:
+        engine.dispose()
+    return requeued
+
+
+def _noted(owner_url: str, act: Act, path: Path, manifest: dict[str, Any]) -> None:
+    """In the audit trail: who can read a backup has seen everything."""
+    from db import backups, trail  # noqa: PLC0415
+
+    engine = backups.engine(owner_url)
+    try:
+        with _translated(), engine.begin() as connection:
+            details = {"made_at": manifest["made_at"], "digest": manifest["database"]["digest"]}
+            trail.record(connection, tenant=None, by=database.user(), act=act, target=path.name, details=details)
     finally:
         engine.dispose()
 

@@ -15,6 +15,7 @@ import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import unquote, urlsplit
@@ -103,6 +104,16 @@ class ArtefactStore:
             verified.write_text(_identity(path))
         return path
 
+    def sweep(self, older_seconds: float) -> int:
+        """Remove what killed uploads left behind and nobody has written to for so long; returns how many files."""
+        found = 0
+        with self._reached(), suppress(FileNotFoundError):  # nothing was ever put, or another sweep was faster
+            for place in self._files.ls(f"{self._root}/incoming", detail=False):
+                if datetime.now(UTC) - _aware(self._files.modified(place)) > timedelta(seconds=older_seconds):
+                    self._files.rm_file(place)
+                    found += 1
+        return found
+
     def _write(self, place: str, blocks: Iterable[bytes], max_bytes: int) -> tuple[str, int]:
         found, size = hashlib.sha256(), 0
         with self._files.open(place, "wb") as file:
@@ -166,6 +177,11 @@ class ArtefactStore:
 
     def _absent(self, digest: str) -> NotFound:
         return NotFound(f"the artefact store has no {digest}; register the model again, or restore the store")
+
+
+def _aware(moment: datetime) -> datetime:
+    """Not every file system says that its times are UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _hexadecimal(digest: str) -> str:

@@ -26,6 +26,7 @@ from errors import Unavailable
 from monitoring import alerting, rollup
 from monitoring.exporter import ROLL_UP
 from permits import publish
+from registry.store import ArtefactStore
 from settings import Settings
 from worker import host
 
@@ -35,6 +36,8 @@ _log = logs.get(__name__)
 _MOST_PERMITS = 16
 # Beat may have been away for so long; audits of older windows would tell nobody anything.
 _CATCH_UP_HOURS = 48
+# An artefact that is being received is written to all the time.
+_UNFINISHED_SECONDS = 24 * 3600.0
 
 
 def waiting(engine: Engine) -> dict[str, int]:
@@ -127,9 +130,10 @@ def housekeeping(engine: Engine, settings: Settings) -> str:
         with transaction(engine) as connection:
             usage.recount_open(connection, tenant)
     rollup.make_days(engine)
+    left = ArtefactStore(settings.resolved_artefact_url()).sweep(_UNFINISHED_SECONDS)
     with transaction(engine) as connection:
         periodic.end(connection, "housekeeping", slot)
-    return f"{len(made)} partitions made, {len(dropped)} dropped, {removed} jobs removed, inputs of {emptied} removed"
+    return f"{len(made)} partitions made, {len(dropped)} dropped, {removed} jobs removed, inputs of {emptied} removed, {left} unfinished artefacts removed"
 
 
 def _make_days(engine: Engine) -> list[str]:

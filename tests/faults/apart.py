@@ -84,11 +84,12 @@ class Apart:
         }
         return {**os.environ, **SETTINGS, **ours, **self._given}
 
-    def start(self, *words: str) -> Program:
-        """`scorehouse WORDS…`, under its first word's name."""
-        program = Program(words[0], [str(SCOREHOUSE), *words], self.environment, self._console, cwd=self.folder)
+    def start(self, *words: str, name: str | None = None) -> Program:
+        """`scorehouse WORDS…`, under its first word's name unless another is given."""
+        name = name or words[0]
+        program = Program(name, [str(SCOREHOUSE), *words], self.environment, self._console, cwd=self.folder)
         program.start()
-        self._programs[words[0]] = program
+        self._programs[name] = program
         return program
 
     def start_api(self) -> None:

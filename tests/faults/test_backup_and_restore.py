@@ -92,7 +92,7 @@ def test_an_open_job_ends_elsewhere_with_every_row_once(
         before = elsewhere.query("SELECT state, chunks_left FROM job WHERE id = :job", job=job_id)[0]
         assert before.state in {"queued", "running"}
         assert before.chunks_left > 0
-        assert not elsewhere.query("SELECT 1 FROM chunk WHERE state = 'running' OR crashes > 0")
+        assert not elsewhere.query("SELECT 1 FROM chunk WHERE state = 'running'")
         elsewhere.query("UPDATE chunk SET not_before = now()")
         elsewhere.start_worker(1)
         elsewhere.until(
@@ -144,6 +144,15 @@ def test_roles_and_row_level_security_come_back(apart: Apart, another: Postgres,
     url = make_url(another.app_url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg2.connect(url) as bare, bare.cursor() as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege):
         cursor.execute("SELECT * FROM job")  # who has taken on no role
+
+
+def test_both_stand_in_the_audit_trail(apart: Apart, another: Postgres, tmp_path: Path) -> None:
+    assert command("backup", str(tmp_path / "kept"), **of(apart)).returncode == 0
+    assert command("restore", str(tmp_path / "kept"), **fresh(another, tmp_path / "data")).returncode == 0
+    query = "SELECT act, target FROM audit_trail WHERE target = 'kept' ORDER BY at"
+    assert [tuple(row) for row in apart.query(query)] == [("backup.made", "kept")]
+    with create_engine(another.url, name="t", role=None).connect() as there:
+        assert [tuple(row) for row in there.execute(sa.text(query))] == [("backup.restored", "kept")]
 
 
 def test_a_damaged_backup_is_refused_before_anything_is_written(

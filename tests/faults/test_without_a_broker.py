@@ -56,6 +56,9 @@ def test_it_is_seen_by_health_and_doctor(apart: Apart) -> None:
     assert found["workers"].state == "ok"
     assert "2 for interactive, 2 for bulk" in found["workers"].detail
     assert found["production models"].state == "ok"
+    told = servers.broker(settings)
+    assert (told.state, told.detail) == ("warning", "none is set")
+    assert "worker --poll" in told.advice
 
 
 def test_it_audits_and_keeps_house(apart: Apart) -> None:
@@ -71,6 +74,13 @@ def test_it_audits_and_keeps_house(apart: Apart) -> None:
         runs = apart.query("SELECT finished_at FROM periodic_run WHERE name = :name", name=name)
         assert runs, f"{name} ran"
         assert all(run.finished_at for run in runs)
+
+
+def test_one_of_the_training_lane_trains(apart: Apart) -> None:
+    apart.start("worker", "--poll", "--lane", "training", "--concurrency", "1", name="trainer")
+    run = apart.client.wait_for_training(apart.client.retrain(MODEL), timeout=60)
+    assert run["state"] == "skipped", "no label has come yet"
+    assert apart.stop("trainer") == 0
 
 
 def test_it_drains_on_sigterm(apart: Apart, customers: Customers) -> None:
