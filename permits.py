@@ -102,7 +102,11 @@ class Publisher:
             self._changed.notify()
 
     def _run(self) -> None:
-        app = celery_app()
+        try:
+            app = celery_app()
+        except LookupError as exc:
+            _log.warning("no_broker", hint="only workers that poll find what waits", reason=str(exc))
+            return
         while True:
             with self._changed:
                 while not self._wanted:

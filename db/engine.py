@@ -191,13 +191,14 @@ _ACT_AS_TENANT = sa.text(f"SET LOCAL ROLE {TENANT_ROLE}")
 # connection lost; rolled back for another (deadlock); disk full, out of memory or connections; operator; I/O error
 _OUTAGE_STATES = ("08", "40", "53", "57", "58")
 _IDLE_IN_TRANSACTION = "25P03"
+_LOCK_TIMEOUT = "55P03"
 
 
 def is_outage(error: psycopg2.Error) -> bool:
     """Whether the server could not serve, as opposed to a statement that is wrong."""
     if error.pgcode is None:  # no answer from a server
         return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError | psycopg2.InternalError)
-    return error.pgcode.startswith(_OUTAGE_STATES) or error.pgcode == _IDLE_IN_TRANSACTION
+    return error.pgcode.startswith(_OUTAGE_STATES) or error.pgcode in {_IDLE_IN_TRANSACTION, _LOCK_TIMEOUT}
 
 
 def _unavailable(error: BaseException | None) -> Unavailable:

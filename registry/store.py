@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -102,6 +103,23 @@ class ArtefactStore:
                 self._bring(digest, path)
             verified.write_text(_identity(path))
         return path
+
+    def sweep(self, older_seconds: float) -> int:
+        """Remove from a local store what killed uploads left behind and nobody has written to for so long; returns how many
+        files. In a bucket that is for its lifecycle to do.
+
+        Raises:
+            OSError: this process may not.
+        """
+        if not self._local:
+            return 0
+        found = 0
+        for path in Path(f"{self._root}/incoming").glob("*"):
+            with suppress(FileNotFoundError):  # another sweep was faster, or the upload is complete
+                if time.time() - path.stat().st_mtime > older_seconds:
+                    path.unlink()
+                    found += 1
+        return found
 
     def _write(self, place: str, blocks: Iterable[bytes], max_bytes: int) -> tuple[str, int]:
         found, size = hashlib.sha256(), 0

@@ -1,4 +1,4 @@
-"""A worker child: what one scoring process holds, and the loop that a permit lets it run."""
+"""A worker child: what one scoring process holds, and the loop that a permit, or a poll, lets it run."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ _IDLE_SECONDS = 5.0
 class Child:
     """One process that claims, scores and finishes; it has its own connections and its own loaded versions."""
 
-    def __init__(self, settings: Settings, lanes: tuple[str, ...]) -> None:
+    def __init__(self, settings: Settings, lanes: tuple[str, ...], *, polls: bool = False) -> None:
         self.settings = settings
+        self._want = _nobody if polls else _want
         self.owner = host.owner(os.getpid(), psutil.Process().create_time())
         self.engine = create_engine(
             settings.resolved_database_url(),
@@ -48,7 +49,13 @@ class Child:
         self.store = ArtefactStore(settings.resolved_artefact_url())
         self.cache = Cache(self.engine, self.store, Path(settings.data_dir) / "cache", settings.worker_cache_versions)
         self.heartbeat = Heartbeat(
-            self.engine, self.cache, settings, owner=self.owner, lanes=lanes, on_beat=self.release_postponed
+            self.engine,
+            self.cache,
+            settings,
+            owner=self.owner,
+            lanes=lanes,
+            on_beat=self.release_postponed,
+            listens=not polls,
         )
         self._postponed: SimpleQueue[list[Claim]] = SimpleQueue()
         self._finisher = ThreadPoolExecutor(1, "finish")
@@ -132,7 +139,7 @@ class Child:
 
     def deploy(self) -> str:
         """Take a deployment further, if one is under way, for as long as a permit is good for."""
-        worker = advance.Worker(self.engine, self.settings, self.owner, self.cache.get, _want)
+        worker = advance.Worker(self.engine, self.settings, self.owner, self.cache.get, self._want)
         # One piece of a replay takes a fraction of what a chunk may: a version that never answers ends here.
         _kill_me_after(self.settings.drain_seconds + self.settings.chunk_time_limit)
         try:
@@ -228,13 +235,18 @@ class Child:
 
     def _pass_on(self, lane: str) -> None:
         """The time is over and there may be more work: hand a permit to whoever is next, for fairness between queues."""
-        _want(lane)
+        self._want(lane)
 
 
 def _want(kind: str) -> None:
+    """Ask for a permit."""
     from permits import publisher  # noqa: PLC0415 - Celery's publishing side, only where it is needed
 
     publisher().want(kind)
+
+
+def _nobody(_: str) -> None:
+    """Whoever polls needs no permit."""
 
 
 def _told(names: list[str]) -> str:
@@ -255,14 +267,15 @@ def _kill_me_after(seconds: float) -> None:
 _child: Child | None = None
 
 
-def start(settings: Settings, lanes: tuple[str, ...]) -> None:
+def start(settings: Settings, lanes: tuple[str, ...], *, polls: bool = False) -> Child:
     """Called in each child after the fork."""
     global _child  # noqa: PLW0603 - one per process, set once by Celery's start signal
     if lanes == ("bulk",):
         os.nice(settings.bulk_niceness)  # singles, API and Postgres come first on a busy machine
     memory.bound(settings)
-    _child = Child(settings, lanes)
+    _child = Child(settings, lanes, polls=polls)
     _child.heartbeat.start()
+    return _child
 
 
 def stop() -> None:

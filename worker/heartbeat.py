@@ -44,6 +44,7 @@ class Heartbeat:
         owner: str,
         lanes: tuple[str, ...],
         on_beat: Callable[[], None],
+        listens: bool = True,
     ) -> None:
         self._engine = engine
         self._cache = cache
@@ -52,6 +53,7 @@ class Heartbeat:
         self._worker = host.owner(os.getppid(), 0.0)
         self._lanes = lanes
         self._on_beat = on_beat
+        self._listens = listens  # to a broker; who polls cannot be deaf
         self._release = settings.release
         self._claimed = False
         self._deployments: set[UUID] = set()
@@ -83,7 +85,7 @@ class Heartbeat:
                 self._on_beat()
                 self._beat()
                 beats += 1
-                if beats % _BEATS_PER_HEARING_TEST == 0:
+                if self._listens and beats % _BEATS_PER_HEARING_TEST == 0:
                     self._hearing_test()
             except ScorehouseError as exc:
                 _log.warning("heartbeat_missed", reason=str(exc))

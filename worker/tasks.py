@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from worker import child, sweeps, trainer
 from worker.app import app
+
+
+def named(name: str) -> Callable[[], str]:
+    """The task of that name, to be called here and now."""
+    task: Callable[[], str] = app.tasks[name]
+    return task
 
 
 @app.task(name="score.interactive")

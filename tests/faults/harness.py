@@ -56,9 +56,14 @@ WAIT_SECONDS = 60.0
 
 
 class Harness:
-    """Use it as a context manager, in the main thread."""
+    """Use it as a context manager, in the main thread.
 
-    def __init__(self, folder: Path, customers: Customers, seconds_per_row: float) -> None:
+    Args:
+        settings: more of them, or others than `SETTINGS`.
+    """
+
+    def __init__(self, folder: Path, customers: Customers, seconds_per_row: float, **settings: str) -> None:
+        self._given = settings
         self.customers = customers
         self.random = random.Random(20130401)  # the same kills at every run, as far as the clock allows
         self.postgres = Postgres(folder / "postgres", durable=False)
@@ -182,6 +187,32 @@ class Harness:
             finally:
                 program.stop()
 
+    @contextmanager
+    def another_beat(self, name: str) -> Iterator[Path]:
+        """A beat beside that of the stack, with a schedule of its own, which is yielded and stays when the beat has ended."""
+        environment = {**os.environ, **self.environment(), "SCOREHOUSE_DATA_DIR": str(self.stack.data_dir)}
+        schedule = self.stack.data_dir / f"{name}-schedule"
+        with (self.stack.data_dir / f"{name}-beat.log").open("a") as log:
+            program = Program("beat", command_lines.beat(schedule), environment, Console(log), cwd=self.stack.data_dir)
+            program.start()
+            try:
+                yield schedule
+            finally:
+                program.send(signal.SIGTERM)
+                deadline = time.monotonic() + 10
+                while program.poll() is None and time.monotonic() < deadline:
+                    time.sleep(POLL_SECONDS)
+                program.stop()
+
+    @contextmanager
+    def stopped(self, name: str) -> Iterator[None]:
+        """A main process that is stopped in its tracks until the block ends."""
+        self.signal_main(name, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal_main(name, signal.SIGCONT)
+
     def events(self, name: str) -> int:
         """How often an event was logged by any process of the stack so far."""
         logs = [self.stack.log_file, self._extra_log]
@@ -256,4 +287,4 @@ class Harness:
             "SCOREHOUSE_DATABASE_OWNER_URL": self.postgres.url,
             "SCOREHOUSE_BROKER_URL": self.valkey.url,
         }
-        return {**SETTINGS, **urls, "PYTHONPATH": self.models}
+        return {**SETTINGS, **urls, "PYTHONPATH": self.models, **self._given}
