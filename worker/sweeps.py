@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from celery import Celery
 from sqlalchemy import Engine
 
 import logs
@@ -24,7 +23,7 @@ from db import (
 from db.engine import transaction
 from monitoring import alerting, rollup
 from monitoring.exporter import ROLL_UP
-from permits import publish
+from permits import publisher
 from settings import Settings
 from worker import host
 
@@ -36,8 +35,11 @@ _MOST_PERMITS = 16
 _CATCH_UP_HOURS = 48
 
 
-def kick(engine: Engine, app: Celery) -> str:
-    """Publish permits for the work that waits: this is what makes Redis forgettable."""
+def kick(engine: Engine) -> str:
+    """Publish permits for the work that waits: this is what makes Redis forgettable.
+
+    From the publisher's thread: a broker that hangs must not keep this child from what it scores.
+    """
     counts = chunks.claimable(engine)
     with transaction(engine) as connection:
         counts["register"] = models.registrations_due(connection)
@@ -48,7 +50,8 @@ def kick(engine: Engine, app: Celery) -> str:
             lane: sum(lane in row.lanes for row in workers.live(connection)) for lane in ("interactive", "bulk")
         }
     for kind, count in counts.items():
-        publish(app, kind, min(count, children.get(kind, 1) or 1, _MOST_PERMITS))
+        if count:
+            publisher().want(kind, min(count, children.get(kind, 1) or 1, _MOST_PERMITS))
     return ", ".join(f"{kind}: {count} waiting" for kind, count in counts.items() if count) or "nothing waits"
 
 
