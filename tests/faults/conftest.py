@@ -17,13 +17,9 @@ sys.path.insert(0, str(Path(__file__).with_name("models")))
 sys.path.append(str(Path(__file__).parents[1] / "integration"))
 
 from customers import Customers, File
-from harness import Harness
+from harness import PACE, ROWS, SECONDS, Harness
 from report import write
 from trial import Trial
-
-ROWS = int(os.environ.get("FAULT_ROWS", "120000"))
-PACE = float(os.environ.get("FAULT_PACE", "4e-5"))
-SECONDS = float(os.environ.get("FAULT_SECONDS", "5"))
 
 Begin = Callable[[int | str, str], Trial]
 

@@ -40,6 +40,11 @@ from embedded.valkey import Valkey
 from scorehouse_client import Client
 from settings import Settings
 
+# See conftest.py.
+ROWS = int(os.environ.get("FAULT_ROWS", "120000"))
+PACE = float(os.environ.get("FAULT_PACE", "4e-5"))
+SECONDS = float(os.environ.get("FAULT_SECONDS", "5"))
+
 MODEL = "marked"
 VERSION = "1.0.0"
 LEASE_SECONDS = 4
@@ -60,7 +65,8 @@ WAIT_SECONDS = 60.0
 class Harness:
     """Use it as a context manager, in the main thread."""
 
-    def __init__(self, folder: Path, customers: Customers, seconds_per_row: float) -> None:
+    def __init__(self, folder: Path, customers: Customers, seconds_per_row: float, **settings: str) -> None:
+        """`settings` win over those of this file."""
         self.customers = customers
         self.random = random.Random(20130401)  # the same kills at every run, as far as the clock allows
         self.postgres = Postgres(folder / "postgres", durable=False)
@@ -73,6 +79,7 @@ class Harness:
         self.token: str
         self._opened = ExitStack()
         self._seconds_per_row = seconds_per_row
+        self._settings = {**SETTINGS, **settings}
         self.trap = folder / "trap"  # a forged pickle makes this file when it is loaded
         self._extra_log = folder / "extra.log"
 
@@ -168,7 +175,7 @@ class Harness:
                 child.send_signal(signal.SIGCONT)
 
     @contextmanager
-    def extra_worker(self, **settings: str) -> Iterator[Program]:
+    def extra_worker(self, name: str = "worker-extra", **settings: str) -> Iterator[Program]:
         """One more bulk child, with settings of its own."""
         stack = Settings(data_dir=self.stack.data_dir).running_stack()
         environment = {
@@ -180,8 +187,8 @@ class Harness:
             **settings,
         }
         with self._extra_log.open("a") as log:
-            argv = command_lines.worker(["bulk"], 1, "worker-extra")
-            program = Program("worker-extra", argv, environment, Console(log), cwd=self.stack.data_dir)
+            argv = command_lines.worker(["bulk"], 1, name)
+            program = Program(name, argv, environment, Console(log), cwd=self.stack.data_dir)
             program.start()
             try:
                 self.until(lambda: self._beats(program.pid))
@@ -195,11 +202,15 @@ class Harness:
         text = "".join(log.read_text(errors="replace") for log in logs if log.exists())
         return text.count(json.dumps(name))
 
+    def beats_since(self, pid: int, seconds: float) -> bool:
+        """Whether a child has told within the last seconds that it lives."""
+        query = """
+            SELECT 1 FROM worker_heartbeat WHERE owner LIKE :owner AND seen_at > now() - make_interval(secs => :seconds)
+        """
+        return bool(self.query(query, owner=f"%:{pid}/%", seconds=seconds))
+
     def _beats(self, parent: int | None) -> bool:
-        children = psutil.Process(parent).children()
-        return any(
-            self.query("SELECT 1 FROM worker_heartbeat WHERE owner LIKE :o", o=f"%:{child.pid}/%") for child in children
-        )
+        return any(self.beats_since(child.pid, 60) for child in psutil.Process(parent).children())
 
     def _freeze(self) -> psutil.Process | None:
         for child in self.children("worker-bulk"):
@@ -272,7 +283,7 @@ class Harness:
             "SCOREHOUSE_DATABASE_OWNER_URL": self.postgres.url,
             "SCOREHOUSE_BROKER_URL": f"redis://{HOST}:{self.to_valkey.port}/0",
         }
-        return {**SETTINGS, **urls, "PYTHONPATH": models}
+        return {**self._settings, **urls, "PYTHONPATH": models}
 
     def _postgres_socket(self) -> Path:
         return Path(parse_qs(urlsplit(self.postgres.url).query)["host"][0]) / SOCKET

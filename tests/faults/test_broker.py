@@ -136,11 +136,11 @@ def _full(harness: Harness, _seconds: float) -> Iterator[None]:
         (11, "Valkey is at maxmemory and takes nothing more", _full),
     ],
 )
-def test_a_broker_that_hangs_or_is_full_costs_time_only(
-    fault: int, what: str, harm: Any, begin: Begin, harness: Harness, customers: Customers, file: File
+def test_a_broker_that_hangs_or_is_full_costs_time_only(  # noqa: PLR0917 - pytest passes them by name
+    fault: int, what: str, harm: Any, begin: Begin, harness: Harness, file: File
 ) -> None:
     trial = begin(fault, what)
-    few, job_ids = customers.file(500), []
+    few, job_ids = harness.customers.file(500), []
     mains = harness.pids
     job_id = trial.submit(file)
     trial.under_way(job_id)
@@ -149,7 +149,7 @@ def test_a_broker_that_hangs_or_is_full_costs_time_only(
         ends = time.monotonic() + trial.seconds
         while not job_ids or time.monotonic() < ends:
             job_ids.append(_quickly(lambda: trial.submit(few)))
-            single = _quickly(lambda: harness.client.submit(MODEL, customers.record(1)))
+            single = _quickly(lambda: harness.client.submit(MODEL, harness.customers.record(1)))
             assert single.state in {"queued", "running", "succeeded"}
             assert _quickly(lambda: harness.ask("GET", "/health")).json()["database"] == "ok"
     trial.fault_ended()
