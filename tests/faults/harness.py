@@ -65,11 +65,18 @@ WAIT_SECONDS = 60.0
 class Harness:
     """Use it as a context manager, in the main thread."""
 
-    def __init__(self, folder: Path, customers: Customers, seconds_per_row: float, **settings: str) -> None:
-        """`settings` win over those of this file."""
+    def __init__(
+        self,
+        folder: Path,
+        customers: Customers,
+        seconds_per_row: float,
+        postgres: Postgres | None = None,
+        **settings: str,
+    ) -> None:
+        """`postgres` is another one than an ordinary server in `folder`; `settings` win over those of this file."""
         self.customers = customers
         self.random = random.Random(20130401)  # the same kills at every run, as far as the clock allows
-        self.postgres = Postgres(folder / "postgres", durable=False)
+        self.postgres = postgres or Postgres(folder / "postgres", durable=False)
         self.valkey = Valkey(folder / "valkey")
         self.to_postgres = Proxy(self._postgres_socket)
         self.to_valkey = Proxy(self._valkey_socket)
@@ -239,6 +246,10 @@ class Harness:
         with urllib3.PoolManager() as pool:
             url = f"{self.stack.found['api_url']}{path}"
             return pool.request(method, url, headers=headers, retries=False, timeout=90, **more)
+
+    def submit_one(self) -> urllib3.BaseHTTPResponse:
+        """Submit a record by one request, and return the answer whatever it is."""
+        return self.ask("POST", "/v1/jobs", json={"model": MODEL, "inputs": self.customers.record(1)})
 
     # the broker
 
