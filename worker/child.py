@@ -31,6 +31,8 @@ _log = logs.get(__name__)
 
 # A child that is frozen within a finish holds the locks of its job; the others go on when the server has ended its session.
 _IDLE_SECONDS = 5.0
+# Of a claim or a finish, at the least.
+_STATEMENT_SECONDS = 10.0
 
 
 class Child:
@@ -40,11 +42,16 @@ class Child:
         self.settings = settings
         self._want = _nobody if polls else _want
         self.owner = host.owner(os.getpid(), psutil.Process().create_time())
-        self.engine = create_engine(
-            settings.resolved_database_url(),
-            name=f"worker {'+'.join(lanes)} {os.getpid()}",
-            pool_size=3,  # claiming, finishing, heartbeat
+        url, name = settings.resolved_database_url(), f"worker {'+'.join(lanes)} {os.getpid()}"
+        self.engine = create_engine(url, name=name, pool_size=2, idle_timeout=_IDLE_SECONDS)  # a task, the heartbeat
+        # Claiming, finishing. What takes longer than the lease is of no use any more, and holds up who has it next: a child
+        # that vanished in the middle of a COPY is not idle, and its locks last as long as its statement may.
+        self._queue = create_engine(
+            url,
+            name=name,
+            pool_size=2,
             idle_timeout=_IDLE_SECONDS,
+            statement_timeout=max(settings.lease_seconds, _STATEMENT_SECONDS),
         )
         self.store = ArtefactStore(settings.resolved_artefact_url())
         self.cache = Cache(self.engine, self.store, Path(settings.data_dir) / "cache", settings.worker_cache_versions)
@@ -59,6 +66,11 @@ class Child:
         )
         self._postponed: SimpleQueue[list[Claim]] = SimpleQueue()
         self._finisher = ThreadPoolExecutor(1, "finish")
+
+    def dispose(self) -> None:
+        """Let go of the connections."""
+        self.engine.dispose()
+        self._queue.dispose()
 
     def drain(self, lane: str) -> str:
         """Claim and score chunks of a lane until there are none or the permit's time is over; says which.
@@ -150,7 +162,7 @@ class Child:
     def _claim(self, lane: str, *, suspects: bool) -> list[Claim]:
         count = self.settings.singles_per_claim if lane == "interactive" and not suspects else 1
         return chunks.claim(
-            self.engine,
+            self._queue,
             lane=lane,
             count=count,
             owner=self.owner,
@@ -168,7 +180,7 @@ class Child:
             self._postpone(claims, exc)
             return []
         except Exception:
-            chunks.give_up(self.engine, claims)
+            chunks.give_up(self._queue, claims)
             raise
         finally:
             _kill_me_after(0)
@@ -177,7 +189,7 @@ class Child:
         try:
             loaded = self.cache.get(claims[0].version_id)
         except ArtefactRefused:
-            chunks.release(self.engine, claims)  # to a worker that can; this one claims no more of the version
+            chunks.release(self._queue, claims)  # to a worker that can; this one claims no more of the version
             return None
         scored = scoring.score(claims, loaded, self.settings)
         raised = any(error.code == "model_error" for outcome in scored.outcomes for error in outcome.errors)
@@ -195,12 +207,12 @@ class Child:
             except Unavailable as exc:
                 self._postpone(claims, exc)
             except Exception:
-                chunks.give_up(self.engine, claims)
+                chunks.give_up(self._queue, claims)
                 raise
 
     def _finish_group(self, scored: ScoredClaims, claims: list[Claim]) -> None:
         try:
-            chunks.finish(self.engine, scored.outcomes, scored.predicted, scored.counted)
+            chunks.finish(self._queue, scored.outcomes, scored.predicted, scored.counted)
         except Fenced as exc:
             _log.warning("fenced", chunks=[claim.name for claim in claims][:10], reason=str(exc))
             if len(claims) > 1:  # one of many was canceled: the others are still ours
@@ -221,7 +233,7 @@ class Child:
         while not self._postponed.empty():
             claims = self._postponed.get()
             try:
-                chunks.release(self.engine, claims)
+                chunks.release(self._queue, claims)
             except Unavailable:
                 self._postponed.put(claims)
                 raise
@@ -229,7 +241,7 @@ class Child:
     def _finish_alone(self, claim: Claim) -> None:
         scored = scoring.score([claim], self.cache.get(claim.version_id), self.settings)
         try:
-            chunks.finish(self.engine, scored.outcomes, scored.predicted, scored.counted)
+            chunks.finish(self._queue, scored.outcomes, scored.predicted, scored.counted)
         except Fenced:
             _log.info("fenced", chunks=[claim.name])
 
@@ -281,7 +293,7 @@ def start(settings: Settings, lanes: tuple[str, ...], *, polls: bool = False) ->
 def stop() -> None:
     if _child is not None:
         _child.heartbeat.stop()
-        _child.engine.dispose()
+        _child.dispose()
 
 
 def current() -> Child:

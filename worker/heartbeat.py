@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from uuid import UUID
 
+from kombu.exceptions import OperationalError
 from sqlalchemy import Engine
 
 import logs
@@ -162,8 +163,11 @@ class Heartbeat:
         with transaction(self._engine) as connection:
             if workers.idle_seconds(connection, self._worker) < limit:
                 return
-        with celery_app().connection_for_write() as connection:
-            connection.ensure_connection(max_retries=0, timeout=1, reraise_as_library_errors=False)
+        try:
+            with celery_app().connection_for_write() as connection:
+                connection.ensure_connection(max_retries=0, timeout=1)
+        except OperationalError:
+            return  # nobody hears then
         _log.error("deaf", hint="work waits and the broker answers, but no permit reaches this worker; it restarts")
         os.kill(os.getppid(), signal.SIGTERM)
         if not self._stopped.wait(20):

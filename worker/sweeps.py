@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from celery import Celery
 from sqlalchemy import Engine
 
 import logs
@@ -25,7 +24,7 @@ from db.engine import transaction
 from errors import Unavailable
 from monitoring import alerting, rollup
 from monitoring.exporter import ROLL_UP
-from permits import publish
+from permits import publisher
 from registry.store import ArtefactStore
 from settings import Settings
 from worker import host
@@ -51,15 +50,19 @@ def waiting(engine: Engine) -> dict[str, int]:
     return counts
 
 
-def kick(engine: Engine, app: Celery) -> str:
-    """Publish permits for the work that waits: this is what makes Redis forgettable."""
+def kick(engine: Engine) -> str:
+    """Publish permits for the work that waits: this is what makes Redis forgettable.
+
+    From the publisher's thread: a broker that hangs must not keep this child from what it scores.
+    """
     counts = waiting(engine)
     with transaction(engine) as connection:
         children = {
             lane: sum(lane in row.lanes for row in workers.live(connection)) for lane in ("interactive", "bulk")
         }
     for kind, count in counts.items():
-        publish(app, kind, min(count, children.get(kind, 1) or 1, _MOST_PERMITS))
+        if count:
+            publisher().want(kind, min(count, children.get(kind, 1) or 1, _MOST_PERMITS))
     return ", ".join(f"{kind}: {count} waiting" for kind, count in counts.items() if count) or "nothing waits"
 
 

@@ -61,7 +61,7 @@ def roll_up() -> str:
 
 @app.task(name="tick.kick")
 def kick() -> str:
-    return sweeps.kick(child.current().engine, app)
+    return sweeps.kick(child.current().engine)
 
 
 @app.task(name="tick.rescue")

@@ -18,17 +18,13 @@ sys.path.append(str(Path(__file__).parents[1] / "integration"))
 
 from apart import Apart
 from customers import Customers, File
-from harness import VERSION, Harness
+from harness import PACE, ROWS, SECONDS, VERSION, Harness
 from report import write
 from trial import Trial
 from verdict import install_witness
 
 from embedded.postgres import Postgres
 from migrations import upgrade
-
-ROWS = int(os.environ.get("FAULT_ROWS", "120000"))
-PACE = float(os.environ.get("FAULT_PACE", "4e-5"))
-SECONDS = float(os.environ.get("FAULT_SECONDS", "5"))
 
 Begin = Callable[[int | str, str], Trial]
 
