@@ -67,10 +67,19 @@ class Cursor(psycopg2.extensions.cursor):
         with _watch.waiting(self.connection):
             super().execute(*args, **kwargs)
 
+    def executemany(self, *args: Any, **kwargs: Any) -> None:
+        with _watch.waiting(self.connection):
+            super().executemany(*args, **kwargs)
+
     def fetchmany(self, *args: Any, **kwargs: Any) -> list[tuple[Any, ...]]:
         """Asks the server when the cursor has a name."""
         with _watch.waiting(self.connection):
             return super().fetchmany(*args, **kwargs)
+
+    def close(self) -> None:
+        """Tells the server when the cursor has a name."""
+        with _watch.waiting(self.connection):
+            super().close()
 
     def copy_expert(self, *args: Any, **kwargs: Any) -> None:
         with _watch.waiting(self.connection):

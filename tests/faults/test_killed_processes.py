@@ -38,7 +38,9 @@ def test_the_main_process_of_the_workers_is_killed(begin: Begin, harness: Harnes
 def test_a_child_that_sleeps_through_its_lease_is_fenced(begin: Begin, harness: Harness, file: File) -> None:
     trial = begin(3, "SIGSTOP a child for longer than its lease, then SIGCONT")
     # Its own time limit would end it when it wakes up; what is tried here is the fence behind that.
-    with harness.extra_worker(SCOREHOUSE_CHUNK_TIME_LIMIT="600", SCOREHOUSE_DRAIN_SECONDS="60") as extra:
+    # And it has no proxy before it: what is still under way when it is stopped would begin its finish.
+    patient = {"SCOREHOUSE_CHUNK_TIME_LIMIT": "600", "SCOREHOUSE_DRAIN_SECONDS": "60"}
+    with harness.extra_worker(SCOREHOUSE_DATABASE_URL=harness.postgres.app_url, **patient) as extra:
         job_id = trial.submit(file)
         sleeper, claim = harness.until(lambda: _stopped_with_a_claim(harness, job_id, extra.pid))
         trial.inject(lambda: None)
