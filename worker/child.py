@@ -44,8 +44,7 @@ class Child:
         self.owner = host.owner(os.getpid(), psutil.Process().create_time())
         url, name = settings.resolved_database_url(), f"worker {'+'.join(lanes)} {os.getpid()}"
         self.engine = create_engine(url, name=name, pool_size=2, idle_timeout=_IDLE_SECONDS)  # a task, the heartbeat
-        # Claiming, finishing. What takes longer than the lease is of no use any more, and holds up who has it next: a child
-        # that vanished in the middle of a COPY is not idle, and its locks last as long as its statement may.
+        # Claiming, finishing. What takes longer than the lease is of no use any more, and holds up who has it next.
         self._queue = create_engine(
             url,
             name=name,
