@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: install demo up test faults fuzz lint lock audit sbom clean
+.PHONY: install demo up test faults soak fuzz lint lock audit sbom clean
 
 install: $(VENV)/.installed
 
@@ -37,6 +37,12 @@ FAULT_SECONDS ?= 30
 faults: install
 	FAULT_ROWS=$(FAULT_ROWS) FAULT_SECONDS=$(FAULT_SECONDS) FAULT_REPORT=tests/faults/reports \
 	    $(BIN)/python -m pytest tests/faults $(ARGS)
+
+# Half an hour of mixed load, and what grows meanwhile; the report is in tests/soak/reports.
+SOAK_SECONDS ?= 1800
+
+soak: install
+	$(BIN)/python tests/soak/long_form.py --seconds $(SOAK_SECONDS) --report tests/soak/reports
 
 # 100,000 CSV inputs through the whole pipeline, and many more requests of the OpenAPI document; the report is in
 # tests/fuzz/reports. Half an hour on two idle cores.

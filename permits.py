@@ -38,10 +38,11 @@ def celery_app(name: str = "scorehouse", *, publish_only: bool = True) -> Celery
     """A Celery application on the broker of the settings.
 
     Args:
-        publish_only: give up on a broker that does not answer within a second; workers wait for it instead.
+        publish_only: give up on a broker that does not answer within a second; workers and beat wait a little longer,
+            and then connect again: a connection that is half-open would keep them waiting for ever.
     """
     app = Celery(name, broker=get_settings().resolved_broker_url())
-    wait = 1.0 if publish_only else 30.0
+    wait = 1.0 if publish_only else 2.0
     app.conf.update(
         task_serializer="json",
         accept_content=["json"],
@@ -60,11 +61,14 @@ def celery_app(name: str = "scorehouse", *, publish_only: bool = True) -> Celery
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A broker that is full, or read-only after a failover, refuses commands; it is no reason for a worker to end.
+        broker_channel_error_retry=True,
         broker_transport_options={
             "socket_timeout": wait,
             "socket_connect_timeout": 1.0,
             "socket_keepalive": True,
-            "health_check_interval": 10,
+            # A worker asks for messages every second; when so long nothing is heard, it asks over another connection.
+            "health_check_interval": 3,
             "retry_on_timeout": False,
         },
     )
@@ -102,7 +106,11 @@ class Publisher:
             self._changed.notify()
 
     def _run(self) -> None:
-        app = celery_app()
+        try:
+            app = celery_app()
+        except LookupError as exc:
+            _log.warning("no_broker", hint="only workers that poll find what waits", reason=str(exc))
+            return
         while True:
             with self._changed:
                 while not self._wanted:
@@ -114,7 +122,7 @@ class Publisher:
             except Exception as exc:
                 _log.warning(
                     "permits_failed",
-                    hint="the broker does not answer; the kicker publishes when it does",
+                    hint="the broker takes no permits now; the kicker publishes when it does",
                     error=repr(exc),
                 )
                 time.sleep(self._PAUSE_SECONDS)

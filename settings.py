@@ -115,16 +115,29 @@ class Settings(BaseSettings):
         None, ge=256, description="MiB of data that a scoring child may reserve; None: half of the machine's memory"
     )
     worker_concurrency: int = Field(2, ge=1, description="children of one `scorehouse worker`")
+    worker_tasks_per_child: int | None = Field(
+        None, ge=1, description="permits after which a child is replaced by a new one; unset: never"
+    )
     bulk_niceness: int = Field(10, ge=0, le=19, description="nice level of children that serve only the bulk lane")
     training_niceness: int = Field(15, ge=0, le=19, description="nice level of children of the lane `training`")
     kick_seconds: float = Field(1.0, gt=0, description="beat's interval for permits and rescues")
+    poll_seconds: float = Field(
+        0.2, gt=0, le=60, description="how often a child of `scorehouse worker --poll` looks for work"
+    )
     deploy_timeout_seconds: float = Field(
         120.0, gt=0, description="how long a deployment may stand still before it has failed"
     )
     poison_attempts: int = Field(3, ge=1, description="crashes after which a single row becomes a row error")
     deaf_seconds: float = Field(30.0, gt=0, description="a worker that claims nothing this long beside work exits")
     retention_days: int = Field(90, ge=1, description="age at which jobs, inputs, predictions and labels are removed")
-    trail_days: int = Field(400, ge=30, description="age at which entries of the audit trail are removed")
+    payload_retention_days: int | None = Field(
+        None, ge=1, description="age at which inputs are removed; unset: with their jobs"
+    )
+    trail_days: int = Field(
+        400,
+        ge=30,
+        description="age at which entries of the audit trail, trainings and transitions of alerts are removed",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="level of the logs")
     log_format: Literal["json", "console"] = Field("json", description="structured JSON lines or text for people")
 

@@ -23,7 +23,7 @@ from db import jobs, predictions
 from db.engine import transaction
 from db.jobs import ChunkSpan
 from db.predictions import Range
-from errors import InvalidInput, Problem
+from errors import Gone, InvalidInput, Problem
 from records.boundaries import fields
 from records.payload import unpack
 from records.split import raw_texts
@@ -106,9 +106,12 @@ def finished(engine: Engine, row: Row[Any], after_row: int) -> tuple[Spans, int]
 
     Raises:
         InvalidInput: `after_row` is in the middle of a chunk.
+        Gone: retention took the job since `row` was read.
     """
     with transaction(engine) as connection:
         spans = jobs.spans(connection, row.id)
+    if row.chunks_total and not spans:
+        raise _gone(row)
     open_from = next((span.first_row for span in spans if span.state in {"queued", "running"}), math.inf)
     ready = [span for span in spans if span.state == "done" and span.first_row < open_from]
     rest = [span for span in ready if span.last_row > after_row]
@@ -186,10 +189,14 @@ def _exports(engine: Engine, row: Row[Any], spans: Spans, table: Table) -> Itera
 
 
 def _exported(connection: Connection, row: Row[Any], span: ChunkSpan, table: Table, columns: Sequence[str]) -> bytes:
+    """Raises Gone if retention took the job since its chunks were listed: a short file must not look like a whole one."""
     classes = table.output.classes or ()
-    return predictions.export(
+    block = predictions.export(
         connection, row.id, span.first_row, columns, more_classes=0 if len(classes) == 2 else len(classes)
     )
+    if not block and span.rows > span.rows_errored:
+        raise _gone(row)
+    return block
 
 
 def _lines_with_inputs(engine: Engine, row: Row[Any], spans: Spans, table: Table) -> Iterator[bytes]:
@@ -254,10 +261,17 @@ def _error_pages(engine: Engine, row: Row[Any]) -> Iterator[Sequence[Row[Any]]]:
     while True:
         with transaction(engine) as connection:
             page = predictions.errors(connection, row.id, after, _ERRORS_PER_PAGE)
+            over = not page and jobs.by_id(connection, row.id) is None
+        if over:
+            raise _gone(row)
         if not page:
             return
         yield page
         after = page[-1].row
+
+
+def _gone(row: Row[Any]) -> Gone:
+    return Gone(f"job {row.id} was removed by retention while it was being downloaded")
 
 
 def _lines(block: bytes) -> list[bytes]:

@@ -108,6 +108,8 @@ def results(path: schemas.JobPath, query: schemas.ResultQuery) -> Response:
     """Stream the results in input order, as far as they are there without a gap."""
     row = _row(path.id)
     engine, with_inputs, keep = context().engine, query.include == "inputs", query.formulas == "keep"
+    if with_inputs:
+        jobs.check_inputs(row)
     spans, through = downloads.finished(engine, row, query.after_row)
     if query.format == "parquet":
         if query.after_row:

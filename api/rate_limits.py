@@ -94,8 +94,9 @@ class TenantRates:
             with transaction(self._engine) as connection:
                 grant = rates.take(connection, tenant, wanted=wanted, rate=rate, burst=burst)
         except Unavailable:
-            # Without the database nothing is served anyway, and the view says so better.
-            grant = rates.Grant(1, 0.0)
+            # Without the database nothing is served anyway, and the view says so better. A whole block, because each attempt
+            # may take seconds, and the requests of the tenant wait for it one after the other.
+            grant = rates.Grant(wanted, 0.0)
         block.rate, block.granted, block.left = rate, grant.number, grant.left
         block.good_until = now + _GOOD_SECONDS
         # Rounded up a little: whoever comes back on the dot must find a request there.

@@ -42,6 +42,7 @@ def job_document(context: Context, connection: Connection, row: Row[Any]) -> dic
         "started_at": timestamp(row.started_at),
         "finished_at": timestamp(row.finished_at),
         "expires_at": timestamp(row.created_at + timedelta(days=context.settings.retention_days)),
+        "inputs_removed_at": timestamp(row.inputs_removed_at),
         "as_of": timestamp(row.as_of),
         "metadata": row.metadata,
         "parent": None if row.parent_id is None else str(row.parent_id),

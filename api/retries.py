@@ -30,6 +30,7 @@ def retry(context: Context, caller: Caller, job_id: UUID, *, version: str | None
 
     Raises:
         NotFound: no such job or version.
+        Gone: retention took the inputs.
         Conflict: the job is not over, or has no failed rows.
         OverQuota: they are more than the tenant has left.
     """
@@ -42,6 +43,7 @@ def retry(context: Context, caller: Caller, job_id: UUID, *, version: str | None
             )
         if parent.rows_errored == 0:
             raise Conflict(f"job {job_id} has no failed rows to retry")
+        jobs.check_inputs(parent)
         pinned = models.resolve(connection, caller.tenant, parent.model, version or parent.model_version)
         spans = [span for span in jobs.spans(connection, job_id) if span.rows_errored]
         child = NewJob(

@@ -240,6 +240,9 @@ class Job(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     expires_at: datetime
+    inputs_removed_at: datetime | None = Field(
+        description="when retention took the inputs, which may be before the job"
+    )
     as_of: datetime | None
     metadata: dict[str, str]
     parent: UUID | None = Field(description="the job whose failed rows this one retries")

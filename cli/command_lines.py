@@ -38,6 +38,19 @@ def worker(lanes: Sequence[str], concurrency: int, name: str) -> list[str]:
     return [*_celery("worker.tasks"), *argv, "--without-mingle", "--without-gossip", "--loglevel", "WARNING"]
 
 
+def polling_worker(lanes: Sequence[str], concurrency: int) -> list[str]:
+    """A worker for these lanes that asks Postgres for its work, and no broker."""
+    return [
+        *(sys.executable, "-m", "worker.polling"),
+        *("--queues", ",".join(queues(lanes)), "--concurrency", str(concurrency)),
+    ]
+
+
+def polling_environment(lanes: Sequence[str]) -> dict[str, str]:
+    """With no broker to reach, not even by mistake."""
+    return {**worker_environment(lanes), "SCOREHOUSE_BROKER_URL": "memory://"}
+
+
 def worker_environment(lanes: Sequence[str]) -> dict[str, str]:
     return {"SCOREHOUSE_LANES": ",".join(lanes), **ONE_THREAD}
 

@@ -190,6 +190,7 @@ def show(
             ("started", job.started_at),
             ("finished", job.finished_at),
             ("expires", job.expires_at),
+            ("inputs removed", job.inputs_removed_at),
             ("retries", job.parent),
             ("metadata", ", ".join(f"{name}={value}" for name, value in job.metadata.items())),
             ("result", json.dumps(job.result, ensure_ascii=False) if job.result else None),

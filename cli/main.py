@@ -49,6 +49,8 @@ PARTS = {
     "beat": "processes",
     "flower": "processes",
     "db": "processes",
+    "backup": "backups",
+    "restore": "backups",
     "demo": "demo",
     "doctor": "doctor",
     "healthcheck": "healthcheck",

@@ -66,6 +66,9 @@ def worker(
         list[Lane] | None, typer.Option(help="Serve this lane; repeat it for more. [interactive, bulk]")
     ] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Children that score.")] = None,
+    poll: Annotated[
+        bool, typer.Option("--poll", help="Ask Postgres for work; no broker and no beat are needed.")
+    ] = False,
     data_dir: DataDir = None,
 ) -> None:
     """A worker alone, for one lane or for both that score; the lane `training` has workers of its own."""
@@ -75,8 +78,11 @@ def worker(
         raise typer.BadParameter(
             "a fit of minutes would keep scoring waiting: start another worker for it", param_hint="--lane"
         )
+    children = concurrency or settings.worker_concurrency
+    if poll:
+        _become(command_lines.polling_worker(lanes, children), settings, command_lines.polling_environment(lanes))
     name = f"worker-{'-'.join(lanes)}-{os.getpid()}"  # several on one host must differ; the pid stays the same
-    argv = command_lines.worker(lanes, concurrency or settings.worker_concurrency, name)
+    argv = command_lines.worker(lanes, children, name)
     _become(argv, settings, command_lines.worker_environment(lanes))
 
 

@@ -18,6 +18,7 @@ State = Literal["ok", "warning", "failed", "skipped"]
 
 QUICK_SECONDS = 3.0
 UP = "start a stack with `scorehouse up`"
+_MEANWHILE = "jobs wait meanwhile, except for workers that poll (`scorehouse worker --poll`)"
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,10 @@ def broker(settings: Settings) -> Check:
     try:
         settings.resolved_broker_url()
     except LookupError as exc:
+        if settings.database_url is not None:
+            return Check(
+                "broker", "warning", "none is set", "that is enough if all workers are `scorehouse worker --poll`"
+            )
         return Check("broker", "failed", str(exc), UP)
     from permits import celery_app  # noqa: PLC0415  # Celery
 
@@ -125,7 +130,7 @@ def broker(settings: Settings) -> Check:
             broker.ensure_connection(max_retries=0, timeout=QUICK_SECONDS, reraise_as_library_errors=False)
             info = broker.default_channel.client.info("server")
     except Exception as exc:  # each transport has its own errors
-        return Check("broker", "failed", _first_line(exc), UP + " or mend SCOREHOUSE_BROKER_URL; jobs wait meanwhile")
+        return Check("broker", "failed", _first_line(exc), UP + " or mend SCOREHOUSE_BROKER_URL; " + _MEANWHILE)
     name = "Valkey" if "valkey_version" in info else "Redis"
     return Check("broker", "ok", f"{name} {info.get('valkey_version') or info.get('redis_version')}")
 

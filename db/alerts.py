@@ -21,6 +21,13 @@ _LOOKED_AT = 100
 OPEN = ("pending", "firing", "acknowledged", "suppressed")
 
 
+def sweep(connection: Connection, *, days: int) -> None:
+    """Forget transitions of so long ago, of which everybody was told who is to be; what an alert is stays."""
+    told = alert_event.c.deliveries.is_not(None) & alert_event.c.next_attempt_at.is_(None)
+    past = alert_event.c.at < sa.func.now() - sa.func.make_interval(0, 0, 0, days)
+    connection.execute(sa.delete(alert_event).where(past, told))
+
+
 def of_version(connection: Connection, version_id: int) -> dict[tuple[str, str], sa.Row[Any]]:
     """The alerts of a version by (column, check), locked: audits of one version take turns.
 

@@ -18,9 +18,11 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from db.silence import Cursor, Session
 from errors import InvalidInput, Unavailable
 
-# A peer that vanished without a word is noticed after about 5 + 3 * 2 seconds, also while we wait for an answer.
+# A peer that vanished without a word is noticed after about 5 + 3 * 2 seconds, also while we wait for an answer; one that is
+# there and does not answer, by `db.silence`.
 _NETWORK = {
     "connect_timeout": 3,
     "keepalives": 1,
@@ -28,7 +30,13 @@ _NETWORK = {
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
+    "connection_factory": Session,
+    "cursor_factory": Cursor,
 }
+# The same for the server: until it notices, a client that vanished holds its locks.
+_NETWORK_OF_SERVER = (
+    "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=15000"
+)
 
 _DRIVERS = {"postgresql", "postgres", "postgresql+psycopg2"}
 
@@ -62,7 +70,7 @@ def create_engine(
     options = (
         f"-c timezone=UTC -c statement_timeout={int(statement_timeout * 1000)} "
         f"-c idle_in_transaction_session_timeout={int(idle_timeout * 1000)} "
-        "-c default_transaction_isolation=read\\ committed"
+        f"-c default_transaction_isolation=read\\ committed {_NETWORK_OF_SERVER}"
     )
     if role is not None:
         options += f" -c role={role}"
@@ -191,13 +199,14 @@ _ACT_AS_TENANT = sa.text(f"SET LOCAL ROLE {TENANT_ROLE}")
 # connection lost; rolled back for another (deadlock); disk full, out of memory or connections; operator; I/O error
 _OUTAGE_STATES = ("08", "40", "53", "57", "58")
 _IDLE_IN_TRANSACTION = "25P03"
+_LOCK_TIMEOUT = "55P03"
 
 
 def is_outage(error: psycopg2.Error) -> bool:
     """Whether the server could not serve, as opposed to a statement that is wrong."""
     if error.pgcode is None:  # no answer from a server
         return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError | psycopg2.InternalError)
-    return error.pgcode.startswith(_OUTAGE_STATES) or error.pgcode == _IDLE_IN_TRANSACTION
+    return error.pgcode.startswith(_OUTAGE_STATES) or error.pgcode in {_IDLE_IN_TRANSACTION, _LOCK_TIMEOUT}
 
 
 def _unavailable(error: BaseException | None) -> Unavailable:

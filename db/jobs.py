@@ -334,14 +334,23 @@ def payload(connection: Connection, job_id: UUID, number: int) -> bytes:
     """The packed input of one chunk.
 
     Raises:
-        Gone: removed by retention.
+        Gone: removed by retention, alone or with its job.
     """
     value = connection.execute(
         sa.select(chunk.c.payload).where(chunk.c.job_id == job_id, chunk.c.number == number)
     ).scalar_one_or_none()
-    if value is None:
+    if not value:
         raise Gone(f"the inputs of job {job_id} were removed by retention")
     return bytes(value)
+
+
+def check_inputs(row: sa.Row[Any]) -> None:
+    """Raises Gone if retention took the inputs of a job."""
+    if row.inputs_removed_at is not None:
+        day = row.inputs_removed_at.date().isoformat()
+        raise Gone(
+            f"the inputs of job {row.id} were removed by retention on {day}; its results and row errors are there"
+        )
 
 
 def by_id(connection: Connection, job_id: UUID) -> sa.Row[Any] | None:
@@ -350,13 +359,14 @@ def by_id(connection: Connection, job_id: UUID) -> sa.Row[Any] | None:
 
 
 def chunk_of_row(connection: Connection, job_id: UUID, row: int) -> Any | None:
-    """The chunk (first_row, payload) that holds a row."""
-    return connection.execute(
+    """The chunk (first_row, payload) that holds a row; None when retention took its input."""
+    found = connection.execute(
         sa.select(chunk.c.first_row, chunk.c.payload)
         .where(chunk.c.job_id == job_id, chunk.c.first_row <= row)
         .order_by(chunk.c.first_row.desc())
         .limit(1)
     ).one_or_none()
+    return None if found is None or not found.payload else found
 
 
 def _state(connection: Connection, tenant: str, job_id: UUID) -> str:

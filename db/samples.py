@@ -35,6 +35,7 @@ def chunks_between(
             chunk.c.state == "done",
             job.c.state != "receiving",
             job.c.endpoint != VALIDATION,
+            job.c.inputs_removed_at.is_(None),
             at >= start,
             at < end,
         )
@@ -79,13 +80,13 @@ def labelled_rows(connection: Connection, model_id: int, chunks: Sequence[sa.Row
     ).all()
 
 
-def inputs(connection: Connection, job_id: UUID, number: int) -> Any:
-    """A stored chunk: payload, first_row, columns, format, delimiter."""
+def inputs(connection: Connection, job_id: UUID, number: int) -> Any | None:
+    """A stored chunk: payload, first_row, columns, format, delimiter. None: retention took it, or its input."""
     return connection.execute(
         sa.select(chunk.c.payload, chunk.c.first_row, job.c.columns, job.c.format, job.c.delimiter)
         .join(job, job.c.id == chunk.c.job_id)
-        .where(chunk.c.job_id == job_id, chunk.c.number == number)
-    ).one()
+        .where(chunk.c.job_id == job_id, chunk.c.number == number, job.c.inputs_removed_at.is_(None))
+    ).one_or_none()
 
 
 def last_chunks(
@@ -105,6 +106,7 @@ def last_chunks(
             chunk.c.state == "done",
             job.c.state != "receiving",
             job.c.endpoint != VALIDATION,
+            job.c.inputs_removed_at.is_(None),
         )
         .order_by(chunk.c.job_id.desc(), chunk.c.number.desc())
         .limit(_CHUNKS)

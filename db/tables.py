@@ -20,6 +20,11 @@ metadata = sa.MetaData(
 
 _now = sa.text("now()")
 
+# Of tables that stay small while their rows change all the time: vacuumed by the number of changes, whatever their size.
+_CHANGING = {"autovacuum_vacuum_scale_factor": "0", "autovacuum_vacuum_threshold": "500"}
+# Each change of theirs finds room on its own page, so that no index is touched and what is old is gone with the next one.
+_IN_PLACE = {"fillfactor": "20", **_CHANGING}
+
 
 def _timestamp(name: str, *, default: bool = False) -> sa.Column[object]:
     return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=not default, server_default=_now if default else None)
@@ -176,6 +181,8 @@ job = sa.Table(
     # What its input counts against the tenant's quota, as packed on arrival; NULL: the job counts against none, because
     # a deployment made it or a release before quotas took it.
     sa.Column("bytes_stored", sa.BigInteger),
+    # When retention took the inputs; its chunks have empty payloads then.
+    _timestamp("inputs_removed_at"),
     _one_of("kind", "single", "batch"),
     _one_of("lane", "interactive", "bulk"),
     _one_of("format", "csv", "ndjson"),
@@ -193,7 +200,13 @@ job = sa.Table(
     sa.Index("job_list_idx", "tenant", sa.text("id DESC"), postgresql_where=sa.text("state <> 'receiving'")),
     sa.Index("job_as_of_idx", "version_id", "as_of", postgresql_where=sa.text("as_of IS NOT NULL")),
     sa.Index("job_open_idx", "lane", "id", postgresql_where=sa.text("state IN ('receiving', 'queued', 'running')")),
-    postgresql_with={"fillfactor": "80"},
+    # A job's counters change with each chunk, its state moves it between partial indexes, which scans of open jobs read.
+    postgresql_with={
+        "fillfactor": "80",
+        "autovacuum_vacuum_scale_factor": "0.02",
+        "autovacuum_vacuum_threshold": "1000",
+        "autovacuum_analyze_scale_factor": "0.02",
+    },
 )
 
 # In what order the chunks of a tenant are claimed.
@@ -228,6 +241,13 @@ chunk = sa.Table(
     sa.Index("chunk_turn_idx", *_TURN, postgresql_where=sa.text("state = 'queued'")),
     sa.Index("chunk_suspect_turn_idx", *_TURN, postgresql_where=sa.text("state = 'queued' AND crashes > 0")),
     sa.Index("chunk_lease_idx", "lease_until", postgresql_where=sa.text("state = 'running'")),
+    # Each chunk leaves two old versions of its row, and of its entries in the indexes that claims read.
+    postgresql_with={
+        "autovacuum_vacuum_scale_factor": "0.01",
+        "autovacuum_vacuum_threshold": "1000",
+        "autovacuum_analyze_scale_factor": "0.02",
+        "toast.autovacuum_vacuum_scale_factor": "0.05",
+    },
 )
 
 # The predictions of one chunk, column by column: an entry per row in a table and two indexes costs ten times the server's
@@ -318,6 +338,7 @@ worker_heartbeat = sa.Table(
     _timestamp("started_at", default=True),
     _timestamp("seen_at", default=True),
     _timestamp("claimed_at"),
+    postgresql_with=_IN_PLACE,
 )
 
 periodic_run = sa.Table(
@@ -360,6 +381,7 @@ chunk_profile = sa.Table(
     sa.Column("profile", sa.LargeBinary),
     sa.Index(None, "job_id"),
     sa.Index(None, "version_id", "at"),
+    postgresql_with=_CHANGING | {"autovacuum_vacuum_threshold": "1000"},
 )
 
 profile_window = sa.Table(
@@ -653,7 +675,7 @@ tenant_usage = sa.Table(
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("jobs_open", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("bytes_stored", sa.BigInteger, nullable=False, server_default="0"),
-    postgresql_with={"fillfactor": "20"},
+    postgresql_with=_IN_PLACE,
 )
 
 # Rows by the day (UTC) on which their job was created.
@@ -663,7 +685,7 @@ tenant_day = sa.Table(
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("day", sa.Date, primary_key=True),
     sa.Column("rows", sa.BigInteger, nullable=False, server_default="0"),
-    postgresql_with={"fillfactor": "20"},
+    postgresql_with=_IN_PLACE,
 )
 
 # A body that is being received: its place is free again when it ends, or when its lease does.
@@ -674,6 +696,7 @@ tenant_upload = sa.Table(
     sa.Column("tenant", sa.Text, nullable=False),
     sa.Column("lease_until", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Index(None, "tenant"),
+    postgresql_with=_CHANGING,
 )
 
 # The bucket of requests of a tenant. Unlogged: after a crash every bucket is full, and that is all.
@@ -685,5 +708,5 @@ tenant_rate = sa.Table(
     sa.Column("granted", sa.Integer, nullable=False),
     sa.Column("at", sa.TIMESTAMP(timezone=True), nullable=False),
     prefixes=["UNLOGGED"],
-    postgresql_with={"fillfactor": "20"},
+    postgresql_with=_IN_PLACE,
 )

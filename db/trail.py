@@ -20,6 +20,8 @@ Act = Literal[
     "alert.acknowledged",
     "alert.suppressed",
     "audit_policy.changed",
+    "backup.made",
+    "backup.restored",
     "deployment.begun",
     "deployment.canceled",
     "deployment.rolled_back",

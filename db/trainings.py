@@ -137,6 +137,21 @@ def request_due(connection: Connection) -> int:
     )
 
 
+def sweep(connection: Connection, *, days: int) -> None:
+    """Forget runs that ended so long ago, but for the last one of each trigger: a schedule is asked whether its slot ran."""
+    later = training_run.alias()
+    superseded = sa.exists().where(
+        later.c.model_id == training_run.c.model_id,
+        later.c.trigger_kind == training_run.c.trigger_kind,
+        later.c.id > training_run.c.id,
+    )
+    connection.execute(
+        sa.delete(training_run).where(
+            training_run.c.finished_at < sa.func.now() - sa.func.make_interval(0, 0, 0, days), superseded
+        )
+    )
+
+
 def claim(connection: Connection) -> sa.Row[Any] | None:
     """Take a run that is due; a worker that dies with it leaves it to another, `ATTEMPTS` times."""
     waiting = (

@@ -7,11 +7,13 @@ is imported here.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +28,7 @@ from errors import ArtefactRefused, InvalidInput, NotFound, ScorehouseError, Too
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _BLOCK = 1024 * 1024
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 # s3fs retries by itself; with the retries of botocore below it, a worker would be silent for longer than a heartbeat may.
 _OPTIONS = {"s3": {"config_kwargs": {"connect_timeout": 3, "read_timeout": 30, "retries": {"total_max_attempts": 1}}}}
 
@@ -33,7 +36,8 @@ _OPTIONS = {"s3": {"config_kwargs": {"connect_timeout": 3, "read_timeout": 30, "
 class ArtefactStore:
     """Artefacts under `url`: a path, `file:///…`, `s3://bucket/prefix`, or another object store that fsspec knows.
 
-    The bucket must be there. Every method raises `Unavailable` when an object store cannot be reached or refuses.
+    The bucket must be there. Every method raises `Unavailable` when an object store cannot be reached or refuses, or when the
+    disk that it writes to is full.
     """
 
     def __init__(self, url: str) -> None:
@@ -52,7 +56,7 @@ class ArtefactStore:
             TooLarge: the stream has more than `max_bytes`. Nothing is kept, neither then nor when `blocks` raises.
         """
         incoming = f"{self._root}/incoming/{uuid.uuid4().hex}"
-        with self._reached():
+        with self._reached(), _with_room():
             self._make_folder(f"{self._root}/incoming")
             try:
                 digest, size = self._write(incoming, blocks, max_bytes)
@@ -90,10 +94,11 @@ class ArtefactStore:
         Raises:
             NotFound: the store has no such artefact.
             ArtefactRefused: its content does not have this digest.
+            Unavailable: also when the disk of `cache_dir` is full.
         """
         place = self._place(digest)
         path = Path(place) if self._local else cache_dir / _hexadecimal(digest)
-        with _only_one(cache_dir / f"{_hexadecimal(digest)}.verified") as verified:
+        with _with_room(), _only_one(cache_dir / f"{_hexadecimal(digest)}.verified") as verified:
             if not path.exists():
                 self._bring(digest, path)
             elif verified.read_text() != _identity(path) and _digest_of(path) != digest:
@@ -102,6 +107,23 @@ class ArtefactStore:
                 self._bring(digest, path)
             verified.write_text(_identity(path))
         return path
+
+    def sweep(self, older_seconds: float) -> int:
+        """Remove from a local store what killed uploads left behind and nobody has written to for so long; returns how many
+        files. In a bucket that is for its lifecycle to do.
+
+        Raises:
+            OSError: this process may not.
+        """
+        if not self._local:
+            return 0
+        found = 0
+        for path in Path(f"{self._root}/incoming").glob("*"):
+            with suppress(FileNotFoundError):  # another sweep was faster, or the upload is complete
+                if time.time() - path.stat().st_mtime > older_seconds:
+                    path.unlink()
+                    found += 1
+        return found
 
     def _write(self, place: str, blocks: Iterable[bytes], max_bytes: int) -> tuple[str, int]:
         found, size = hashlib.sha256(), 0
@@ -173,6 +195,17 @@ def _hexadecimal(digest: str) -> str:
     if match is None:
         raise InvalidInput(f"{digest!r} is not a digest; expected sha256: and 64 hexadecimal digits in lower case")
     return match[1]
+
+
+@contextmanager
+def _with_room() -> Iterator[None]:
+    """A full disk as `Unavailable`: somebody will make room, and what was asked for then works."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in _FULL:
+            raise
+        raise Unavailable(f"a disk is full ({exc.filename or 'artefacts'}): make room, and try again") from exc
 
 
 @contextmanager

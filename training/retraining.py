@@ -92,7 +92,7 @@ def _challenge(house: House, run: Any, champion: Version, policy: Policy, lease:
     if len(stored.rows) < policy.min_labelled_rows:
         raise NotEnough(
             f"{len(stored.rows):,} scored rows have a label, the policy of the model wants {policy.min_labelled_rows:,}; "
-            "feed back more labels, or lower min_labelled_rows"
+            "feed back more labels, or lower min_labelled_rows; rows whose inputs retention took do not count"
         )
     found = material(
         reference_rows(house.store.fetch(champion.reference_digest, house.cache), signature, target),

@@ -127,7 +127,7 @@ def _pieces(engine: Engine, model_id: int, chunks: Sequence[Any], signature: Sig
             continue
         with transaction(engine) as connection:
             stored = samples.inputs(connection, chunk.job_id, chunk.number)
-        parsed = _parsed(stored, signature)
+        parsed = None if stored is None else _parsed(stored, signature)
         if parsed is not None:
             yield _Piece(_matched(parsed, rows, signature, _microseconds(chunk.at)), _microseconds(chunk.received))
 

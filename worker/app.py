@@ -6,7 +6,7 @@ Its tasks are in `worker.tasks`, which imports all that scores: `celery -A worke
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
 
@@ -15,6 +15,9 @@ from permits import LANES, TRAINING, celery_app
 from settings import get_settings
 from worker import broker, control
 
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
 settings = get_settings()
 broker.install()
 control.install(read_only=settings.flower_read_only)
@@ -22,6 +25,7 @@ control.install(read_only=settings.flower_read_only)
 app = celery_app(publish_only=False)
 app.conf.update(
     worker_consumer="worker.broker:Consumer",
+    worker_max_tasks_per_child=settings.worker_tasks_per_child,
     # Only ticks: what a tick finds to do stands in Postgres. Ticks that nobody took in time are dropped, not piled up.
     beat_schedule={
         "kick": {"task": "tick.kick", "schedule": settings.kick_seconds, "options": {"expires": 5, "queue": "ticks"}},
@@ -47,18 +51,29 @@ def _configure_logs(**_: Any) -> None:
 
 @worker_process_init.connect
 def _start_child(**_: Any) -> None:
-    """Everything that holds a connection, a thread or a model is made here, after the fork."""
-    from worker import child, trainer  # noqa: PLC0415 - beat and the parent never load a model
-
-    lanes = tuple(os.environ.get("SCOREHOUSE_LANES", ",".join(LANES)).split(","))
-    if lanes == (TRAINING,):
-        trainer.start(settings)
-    else:
-        child.start(settings, lanes)
+    start()
 
 
 @worker_process_shutdown.connect
 def _stop_child(**_: Any) -> None:
+    stop()
+
+
+def start(*, polls: bool = False) -> Engine:
+    """Make all that holds a connection, a thread or a model, in the child itself; returns its database.
+
+    Args:
+        polls: no broker brings it permits, nor takes any of it.
+    """
+    from worker import child, trainer  # noqa: PLC0415 - beat and the parent never load a model
+
+    lanes = tuple(os.environ.get("SCOREHOUSE_LANES", ",".join(LANES)).split(","))
+    if lanes == (TRAINING,):
+        return trainer.start(settings).engine
+    return child.start(settings, lanes, polls=polls).engine
+
+
+def stop() -> None:
     from worker import child, trainer  # noqa: PLC0415 - as above
 
     child.stop()

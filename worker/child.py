@@ -1,4 +1,4 @@
-"""A worker child: what one scoring process holds, and the loop that a permit lets it run."""
+"""A worker child: what one scoring process holds, and the loop that a permit, or a poll, lets it run."""
 
 from __future__ import annotations
 
@@ -31,27 +31,45 @@ _log = logs.get(__name__)
 
 # A child that is frozen within a finish holds the locks of its job; the others go on when the server has ended its session.
 _IDLE_SECONDS = 5.0
+# Of a claim or a finish, at the least.
+_STATEMENT_SECONDS = 10.0
 
 
 class Child:
     """One process that claims, scores and finishes; it has its own connections and its own loaded versions."""
 
-    def __init__(self, settings: Settings, lanes: tuple[str, ...]) -> None:
+    def __init__(self, settings: Settings, lanes: tuple[str, ...], *, polls: bool = False) -> None:
         self.settings = settings
+        self._want = _nobody if polls else _want
         self.owner = host.owner(os.getpid(), psutil.Process().create_time())
-        self.engine = create_engine(
-            settings.resolved_database_url(),
-            name=f"worker {'+'.join(lanes)} {os.getpid()}",
-            pool_size=3,  # claiming, finishing, heartbeat
+        url, name = settings.resolved_database_url(), f"worker {'+'.join(lanes)} {os.getpid()}"
+        self.engine = create_engine(url, name=name, pool_size=2, idle_timeout=_IDLE_SECONDS)  # a task, the heartbeat
+        # Claiming, finishing. What takes longer than the lease is of no use any more, and holds up who has it next.
+        self._queue = create_engine(
+            url,
+            name=name,
+            pool_size=2,
             idle_timeout=_IDLE_SECONDS,
+            statement_timeout=max(settings.lease_seconds, _STATEMENT_SECONDS),
         )
         self.store = ArtefactStore(settings.resolved_artefact_url())
         self.cache = Cache(self.engine, self.store, Path(settings.data_dir) / "cache", settings.worker_cache_versions)
         self.heartbeat = Heartbeat(
-            self.engine, self.cache, settings, owner=self.owner, lanes=lanes, on_beat=self.release_postponed
+            self.engine,
+            self.cache,
+            settings,
+            owner=self.owner,
+            lanes=lanes,
+            on_beat=self.release_postponed,
+            listens=not polls,
         )
         self._postponed: SimpleQueue[list[Claim]] = SimpleQueue()
         self._finisher = ThreadPoolExecutor(1, "finish")
+
+    def dispose(self) -> None:
+        """Let go of the connections."""
+        self.engine.dispose()
+        self._queue.dispose()
 
     def drain(self, lane: str) -> str:
         """Claim and score chunks of a lane until there are none or the permit's time is over; says which.
@@ -132,7 +150,7 @@ class Child:
 
     def deploy(self) -> str:
         """Take a deployment further, if one is under way, for as long as a permit is good for."""
-        worker = advance.Worker(self.engine, self.settings, self.owner, self.cache.get, _want)
+        worker = advance.Worker(self.engine, self.settings, self.owner, self.cache.get, self._want)
         # One piece of a replay takes a fraction of what a chunk may: a version that never answers ends here.
         _kill_me_after(self.settings.drain_seconds + self.settings.chunk_time_limit)
         try:
@@ -143,7 +161,7 @@ class Child:
     def _claim(self, lane: str, *, suspects: bool) -> list[Claim]:
         count = self.settings.singles_per_claim if lane == "interactive" and not suspects else 1
         return chunks.claim(
-            self.engine,
+            self._queue,
             lane=lane,
             count=count,
             owner=self.owner,
@@ -161,7 +179,7 @@ class Child:
             self._postpone(claims, exc)
             return []
         except Exception:
-            chunks.give_up(self.engine, claims)
+            chunks.give_up(self._queue, claims)
             raise
         finally:
             _kill_me_after(0)
@@ -170,7 +188,7 @@ class Child:
         try:
             loaded = self.cache.get(claims[0].version_id)
         except ArtefactRefused:
-            chunks.release(self.engine, claims)  # to a worker that can; this one claims no more of the version
+            chunks.release(self._queue, claims)  # to a worker that can; this one claims no more of the version
             return None
         scored = scoring.score(claims, loaded, self.settings)
         raised = any(error.code == "model_error" for outcome in scored.outcomes for error in outcome.errors)
@@ -188,12 +206,12 @@ class Child:
             except Unavailable as exc:
                 self._postpone(claims, exc)
             except Exception:
-                chunks.give_up(self.engine, claims)
+                chunks.give_up(self._queue, claims)
                 raise
 
     def _finish_group(self, scored: ScoredClaims, claims: list[Claim]) -> None:
         try:
-            chunks.finish(self.engine, scored.outcomes, scored.predicted, scored.counted)
+            chunks.finish(self._queue, scored.outcomes, scored.predicted, scored.counted)
         except Fenced as exc:
             _log.warning("fenced", chunks=[claim.name for claim in claims][:10], reason=str(exc))
             if len(claims) > 1:  # one of many was canceled: the others are still ours
@@ -214,7 +232,7 @@ class Child:
         while not self._postponed.empty():
             claims = self._postponed.get()
             try:
-                chunks.release(self.engine, claims)
+                chunks.release(self._queue, claims)
             except Unavailable:
                 self._postponed.put(claims)
                 raise
@@ -222,19 +240,24 @@ class Child:
     def _finish_alone(self, claim: Claim) -> None:
         scored = scoring.score([claim], self.cache.get(claim.version_id), self.settings)
         try:
-            chunks.finish(self.engine, scored.outcomes, scored.predicted, scored.counted)
+            chunks.finish(self._queue, scored.outcomes, scored.predicted, scored.counted)
         except Fenced:
             _log.info("fenced", chunks=[claim.name])
 
     def _pass_on(self, lane: str) -> None:
         """The time is over and there may be more work: hand a permit to whoever is next, for fairness between queues."""
-        _want(lane)
+        self._want(lane)
 
 
 def _want(kind: str) -> None:
+    """Ask for a permit."""
     from permits import publisher  # noqa: PLC0415 - Celery's publishing side, only where it is needed
 
     publisher().want(kind)
+
+
+def _nobody(_: str) -> None:
+    """Whoever polls needs no permit."""
 
 
 def _told(names: list[str]) -> str:
@@ -255,20 +278,21 @@ def _kill_me_after(seconds: float) -> None:
 _child: Child | None = None
 
 
-def start(settings: Settings, lanes: tuple[str, ...]) -> None:
+def start(settings: Settings, lanes: tuple[str, ...], *, polls: bool = False) -> Child:
     """Called in each child after the fork."""
     global _child  # noqa: PLW0603 - one per process, set once by Celery's start signal
     if lanes == ("bulk",):
         os.nice(settings.bulk_niceness)  # singles, API and Postgres come first on a busy machine
     memory.bound(settings)
-    _child = Child(settings, lanes)
+    _child = Child(settings, lanes, polls=polls)
     _child.heartbeat.start()
+    return _child
 
 
 def stop() -> None:
     if _child is not None:
         _child.heartbeat.stop()
-        _child.engine.dispose()
+        _child.dispose()
 
 
 def current() -> Child:

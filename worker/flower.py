@@ -17,11 +17,15 @@ from flower.views import monitor
 
 from settings import get_settings
 
+# Flower keeps what it has seen in its memory: 100,000 tasks by default, which are hundreds of megabytes, and every worker that
+# ever was. What was done stands in Postgres; here one looks at what is being done.
+_BOUNDS = ("--max-tasks=2000", "--purge-offline-workers=3600")
+
 
 def main() -> None:
     read_only = get_settings().flower_read_only
     urls.handlers[:] = [each for each in urls.handlers if not _is_open(each) and not (read_only and _acts(each))]
-    sys.argv = ["celery", "--quiet", "-A", "worker.app", "flower", *sys.argv[1:]]
+    sys.argv = ["celery", "--quiet", "-A", "worker.app", "flower", *_BOUNDS, *sys.argv[1:]]
     celery()
 
 

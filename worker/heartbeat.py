@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from uuid import UUID
 
+from kombu.exceptions import OperationalError
 from sqlalchemy import Engine
 
 import logs
@@ -44,6 +45,7 @@ class Heartbeat:
         owner: str,
         lanes: tuple[str, ...],
         on_beat: Callable[[], None],
+        listens: bool = True,
     ) -> None:
         self._engine = engine
         self._cache = cache
@@ -52,6 +54,7 @@ class Heartbeat:
         self._worker = host.owner(os.getppid(), 0.0)
         self._lanes = lanes
         self._on_beat = on_beat
+        self._listens = listens  # to a broker; who polls cannot be deaf
         self._release = settings.release
         self._claimed = False
         self._deployments: set[UUID] = set()
@@ -83,7 +86,7 @@ class Heartbeat:
                 self._on_beat()
                 self._beat()
                 beats += 1
-                if beats % _BEATS_PER_HEARING_TEST == 0:
+                if self._listens and beats % _BEATS_PER_HEARING_TEST == 0:
                     self._hearing_test()
             except ScorehouseError as exc:
                 _log.warning("heartbeat_missed", reason=str(exc))
@@ -160,8 +163,11 @@ class Heartbeat:
         with transaction(self._engine) as connection:
             if workers.idle_seconds(connection, self._worker) < limit:
                 return
-        with celery_app().connection_for_write() as connection:
-            connection.ensure_connection(max_retries=0, timeout=1, reraise_as_library_errors=False)
+        try:
+            with celery_app().connection_for_write() as connection:
+                connection.ensure_connection(max_retries=0, timeout=1)
+        except OperationalError:
+            return  # nobody hears then
         _log.error("deaf", hint="work waits and the broker answers, but no permit reaches this worker; it restarts")
         os.kill(os.getppid(), signal.SIGTERM)
         if not self._stopped.wait(20):

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from worker import child, sweeps, trainer
 from worker.app import app
+
+
+def named(name: str) -> Callable[[], str]:
+    """The task of that name, to be called here and now."""
+    task: Callable[[], str] = app.tasks[name]
+    return task
 
 
 @app.task(name="score.interactive")
@@ -53,7 +61,7 @@ def roll_up() -> str:
 
 @app.task(name="tick.kick")
 def kick() -> str:
-    return sweeps.kick(child.current().engine, app)
+    return sweeps.kick(child.current().engine)
 
 
 @app.task(name="tick.rescue")

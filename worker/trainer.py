@@ -37,11 +37,12 @@ class Trainer:
 _trainer: Trainer | None = None
 
 
-def start(settings: Settings) -> None:
+def start(settings: Settings) -> Trainer:
     """Called in each child after the fork."""
     global _trainer  # noqa: PLW0603 - one per process, set once by Celery's start signal
     os.nice(settings.training_niceness)
     _trainer = Trainer(settings)
+    return _trainer
 
 
 def stop() -> None:

@@ -59,6 +59,7 @@ class Job:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     expires_at: datetime | None = None
+    inputs_removed_at: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     parent: str | None = None
     error: str | None = None
@@ -79,6 +80,7 @@ class Job:
             started_at=_time(data.get("started_at")),
             finished_at=_time(data.get("finished_at")),
             expires_at=_time(data.get("expires_at")),
+            inputs_removed_at=_time(data.get("inputs_removed_at")),
             parent=data.get("parent"),
             error=_text(data.get("error")),
             result=data.get("result"),

@@ -16,14 +16,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).with_name("models")))
 sys.path.append(str(Path(__file__).parents[1] / "integration"))
 
+from apart import Apart
 from customers import Customers, File
-from harness import Harness
+from harness import PACE, ROWS, SECONDS, VERSION, Harness
 from report import write
 from trial import Trial
+from verdict import install_witness
 
-ROWS = int(os.environ.get("FAULT_ROWS", "120000"))
-PACE = float(os.environ.get("FAULT_PACE", "4e-5"))
-SECONDS = float(os.environ.get("FAULT_SECONDS", "5"))
+from embedded.postgres import Postgres
+from migrations import upgrade
 
 Begin = Callable[[int | str, str], Trial]
 
@@ -37,6 +38,24 @@ def customers(tmp_path_factory: pytest.TempPathFactory) -> Customers:
 def harness(tmp_path_factory: pytest.TempPathFactory, customers: Customers) -> Iterator[Harness]:
     with Harness(tmp_path_factory.mktemp("faults"), customers, PACE) as harness:
         yield harness
+
+
+@pytest.fixture(scope="session")
+def apart(tmp_path_factory: pytest.TempPathFactory, customers: Customers) -> Iterator[Apart]:
+    """API and polling worker, with the model in production: it was registered and deployed without a broker, too."""
+    folder = tmp_path_factory.mktemp("apart")
+    postgres = Postgres(folder / "postgres", durable=False)
+    postgres.start()
+    try:
+        upgrade(postgres.url, login=postgres.app_url)
+        with Apart(folder / "data", postgres.url) as apart:
+            install_witness(apart.engine)
+            apart.start_api()
+            apart.start_worker(2)
+            apart.register(customers, VERSION, seconds_per_row=1e-4)
+            yield apart
+    finally:
+        postgres.discard()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import signal
 import threading
@@ -18,12 +17,9 @@ from customers import Customers, File
 from harness import VERSION, Harness
 from trial import Trial
 
-from cli import command_lines
 from db import audits
 from db.audits import Policy, Request
 from db.engine import transaction
-from embedded.console import Console
-from embedded.program import Program
 
 Begin = Callable[[int | str, str], Trial]
 
@@ -45,7 +41,7 @@ def test_each_window_is_audited_once_while_the_broker_forgets_and_two_beats_tick
     job_id = trial.submit(few, as_of=as_of)
     assert trial.judge(job_id, few).problems == []
     (version,) = harness.query("SELECT id, model_id FROM model_version WHERE version = :v", v=VERSION)
-    with another_beat(harness), harness.broker() as broker:
+    with harness.another_beat("second"), harness.broker() as broker:
         with transaction(harness.engine) as connection:
             for hours in range(WINDOWS):
                 until = end - timedelta(hours=hours)
@@ -136,18 +132,3 @@ def watched(harness: Harness) -> Iterator[list[dict[str, float]]]:
     finally:
         over.set()
         thread.join()
-
-
-@contextmanager
-def another_beat(harness: Harness) -> Iterator[None]:
-    """A second beat beside that of the stack, on the same database and broker."""
-    environment = {**os.environ, **harness.environment(), "SCOREHOUSE_DATA_DIR": str(harness.stack.data_dir)}
-    log = harness.stack.data_dir / "second-beat.log"
-    with log.open("w") as file:
-        argv = command_lines.beat(harness.stack.data_dir / "second-schedule")
-        program = Program("beat", argv, environment, Console(file), cwd=harness.stack.data_dir)
-        program.start()
-        try:
-            yield
-        finally:
-            program.stop()

@@ -1,15 +1,22 @@
-"""A database that crashes, and connections that it ends, while a job runs."""
+"""A database that crashes, that ends connections and that has none left, while a job runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import psutil
-from customers import File
+import psycopg2
+from customers import Customers, File
 from harness import Harness
 from trial import Trial
 
 Begin = Callable[[int | str, str], Trial]
+
+ANSWER_SECONDS = 5.0
+BACK_SECONDS = 10.0
+OF_THE_STACK = "SELECT pid FROM pg_stat_activity WHERE application_name ~ '^(worker|scorehouse-api)'"
 
 
 def test_postgres_crashes_and_recovers(begin: Begin, harness: Harness, file: File) -> None:
@@ -43,3 +50,49 @@ def test_a_child_that_is_frozen_within_a_transaction_holds_up_nobody_for_long(
         trial.fault_ended()
         assert trial.judge(job_id, file).problems == []
         assert frozen.status() == psutil.STATUS_STOPPED
+
+
+def test_others_hold_all_connections(begin: Begin, harness: Harness, customers: Customers, file: File) -> None:
+    trial = begin(18, "others hold all connections of Postgres")
+    job_id = trial.submit(file)
+    trial.under_way(job_id)
+    few = customers.file(500)
+    with _all_taken(harness):
+        trial.inject(lambda: None)
+        ends = time.monotonic() + trial.seconds
+        while True:
+            began = time.monotonic()
+            answer = harness.submit_one()
+            health = harness.ask("GET", "/health")
+            assert time.monotonic() - began < ANSWER_SECONDS
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+            assert health.status == 503
+            assert "connection" in health.json()["database"]
+            if time.monotonic() > ends:
+                break
+        assert harness.query(OF_THE_STACK) == [], "a connection was left for the stack"
+    trial.fault_ended()
+    harness.until(lambda: harness.submit_one().status == 202, seconds=BACK_SECONDS)
+    assert trial.judge(job_id, file).problems == []
+    assert trial.judge(trial.submit(few), few).problems == []
+
+
+@contextmanager
+def _all_taken(harness: Harness) -> Iterator[None]:
+    """Take every connection that is not reserved for superusers, those of the stack too."""
+    url = harness.postgres.app_url.replace("postgresql+psycopg2://", "postgresql://")
+
+    def take() -> None:
+        with suppress(psycopg2.OperationalError):
+            while True:
+                held.callback(psycopg2.connect(url, application_name="others").close)
+
+    def none_left() -> bool:
+        take()
+        harness.query(f"SELECT pg_terminate_backend(pid) FROM ({OF_THE_STACK}) AS of_the_stack")
+        take()
+        return not harness.query(OF_THE_STACK)
+
+    with ExitStack() as held:
+        harness.until(none_left)
+        yield

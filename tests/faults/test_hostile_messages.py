@@ -50,7 +50,7 @@ def forger(harness: Harness) -> Iterator[Celery]:
 
 
 def test_messages_that_say_more_than_a_task_change_nothing(begin: Begin, harness: Harness, file: File) -> None:
-    trial = begin(13, "messages with pickles, YAML, absurd arguments, callbacks, ETAs and time limits")
+    trial = begin("12b", "messages with pickles, YAML, absurd arguments, callbacks, ETAs and time limits")
     job_id, mains = trial.submit(file), harness.pids
 
     def send() -> None:
@@ -64,7 +64,7 @@ def test_messages_that_say_more_than_a_task_change_nothing(begin: Begin, harness
 
 
 def test_a_flood_of_permits_does_not_stop_real_work(begin: Begin, harness: Harness, file: File) -> None:
-    trial = begin(14, f"{MANY:,} forged permits on each lane")
+    trial = begin("12c", f"{MANY:,} forged permits on each lane")
     mains, permit = harness.pids, json.dumps(message("bulk", "score.bulk")).encode()
 
     def flood() -> None:
@@ -82,7 +82,7 @@ def test_a_flood_of_permits_does_not_stop_real_work(begin: Begin, harness: Harne
 
 
 def test_nobody_commands_a_worker_through_the_broker(begin: Begin, harness: Harness, file: File) -> None:
-    trial = begin(15, "shutdown, pool_grow, rate_limit and every other command as a broadcast")
+    trial = begin("12d", "shutdown, pool_grow, rate_limit and every other command as a broadcast")
     job_id, mains = trial.submit(file), harness.pids
     children = {name: len(harness.children(name)) for name in WORKERS}
     with forger(harness) as app:

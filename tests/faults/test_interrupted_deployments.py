@@ -81,7 +81,7 @@ class Deployment:
 
 
 def test_the_worker_that_deploys_is_killed(begin: Begin, harness: Harness, file: File, deployment: Deployment) -> None:
-    trial = begin("15a", "SIGKILL the child that takes a deployment further")
+    trial = begin("24b", "SIGKILL the child that takes a deployment further")
     earlier = trial.submit(file)
     trial.judge(earlier, file)
     job_id = trial.submit(file)
@@ -102,7 +102,7 @@ def test_the_worker_that_deploys_is_killed(begin: Begin, harness: Harness, file:
 def test_the_broker_dies_in_the_middle_of_a_deployment(
     begin: Begin, harness: Harness, file: File, deployment: Deployment
 ) -> None:
-    trial = begin("15b", "SIGKILL Valkey in the middle of a deployment, restart it empty")
+    trial = begin("24c", "SIGKILL Valkey in the middle of a deployment, restart it empty")
     job_id = trial.submit(file)
     deployment.begin()
     harness.until(deployment.replaying)
@@ -119,7 +119,7 @@ def test_the_broker_dies_in_the_middle_of_a_deployment(
 def test_the_database_crashes_in_the_middle_of_a_deployment(
     begin: Begin, harness: Harness, file: File, deployment: Deployment
 ) -> None:
-    trial = begin("15c", "Postgres stops at once and restarts, in the middle of a deployment")
+    trial = begin("24d", "Postgres stops at once and restarts, in the middle of a deployment")
     job_id = trial.submit(file)
     deployment.begin()
     harness.until(deployment.replaying)

@@ -15,10 +15,10 @@ from sqlalchemy import Engine
 
 import migrations
 from cli import processes
-from db import chunks, predictions, retention
+from db import chunks, predictions
 from db.engine import SYSTEM_ROLE, TENANT_ROLE, create_engine, transaction
-from db.ids import lower_bound, uuid7
-from db.tables import job, metadata, prediction, prediction_block
+from db.ids import uuid7
+from db.tables import job, metadata, prediction_block
 from errors import ScorehouseError
 from settings import Settings
 
@@ -51,6 +51,21 @@ def test_migrations_and_tables_agree(engine: Engine) -> None:
             },
         )
         assert compare_metadata(context, metadata) == []
+
+
+def test_storage_parameters_agree_with_the_tables(owner: Engine) -> None:
+    query = """
+        SELECT c.relname, c.reloptions, t.reloptions AS toasted FROM pg_class c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
+        WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname = ANY (:names)
+    """
+    with owner.connect() as connection:
+        rows = connection.execute(sa.text(query), {"names": list(metadata.tables)}).all()
+    found = {row.relname: [*(row.reloptions or ()), *(f"toast.{each}" for each in row.toasted or ())] for row in rows}
+    wanted = {name: table.dialect_options["postgresql"].get("with") or {} for name, table in metadata.tables.items()}
+    assert {name: dict(each.split("=") for each in options) for name, options in found.items()} == {
+        name: wanted[name] for name in found
+    }
+    assert found["chunk"]
 
 
 def test_a_database_that_is_behind_is_told_apart(empty_database_url: str) -> None:
@@ -199,18 +214,3 @@ def test_partitions_are_made_ahead_once(engine: Engine) -> None:
         assert predictions.ensure_partitions(connection) == []
         made = predictions.ensure_partitions(connection, datetime.now(UTC) + timedelta(days=30))
     assert len(made) == 9
-
-
-def test_retention_drops_whole_days(engine: Engine) -> None:
-    day = datetime.now(UTC) - timedelta(days=100)
-    with transaction(engine) as connection:
-        predictions.ensure_partitions(connection, day)
-        old = lower_bound(day)
-        predictions.copy(connection, predicted(old, [1]))
-        predictions.copy(connection, predicted(uuid7(), [1]))
-    with transaction(engine) as connection:
-        retention.sweep(connection, days=90)
-        left = connection.execute(sa.select(sa.func.count()).select_from(prediction)).scalar_one()
-        names = [name for name, _ in retention._partitions(connection)]
-    assert left == 1
-    assert f"prediction_block_{day:%Y%m%d}" not in names

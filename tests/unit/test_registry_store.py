@@ -110,3 +110,14 @@ def test_what_was_verified_is_verified_again_only_when_it_was_written_to(tmp_pat
     path.write_bytes(CONTENT)
     store.fetch(DIGEST, tmp_path)
     assert read == [str(path)]
+
+
+def test_what_a_killed_upload_left_is_swept_and_nothing_else(tmp_path):
+    store = ArtefactStore(str(tmp_path / "store"))
+    assert store.sweep(0) == 0, "nothing was ever put"
+    store.put([CONTENT], 10_000)
+    (tmp_path / "store" / "incoming" / "abandoned").write_bytes(b"half")
+    assert store.sweep(3600) == 0, "somebody may still write to it"
+    assert store.sweep(-1) == 1
+    assert store.exists(DIGEST)
+    assert [place.rpartition("/")[2] for place in files_of(store)] == [DIGEST.removeprefix("sha256:")]
