@@ -68,7 +68,8 @@ def beat(schedule: Path) -> list[str]:
 
 
 def flower(host: str, port: int) -> list[str]:
-    return [sys.executable, "-m", "worker.flower", f"--address={host}", f"--port={port}"]
+    """Workers send events unasked; asking them all the time is a command, which they refuse and log."""
+    return [sys.executable, "-m", "worker.flower", f"--address={host}", f"--port={port}", "--enable_events=False"]
 
 
 def flower_environment(password: str) -> dict[str, str]:

@@ -96,3 +96,19 @@ def _all_taken(harness: Harness) -> Iterator[None]:
     with ExitStack() as held:
         harness.until(none_left)
         yield
+
+
+def test_the_clock_of_the_database_steps(begin: Begin, harness: Harness, file: File) -> None:
+    """What is stored is shifted instead of the clock, which is the same to whoever compares the two."""
+    trial = begin("clock", "the database's clock steps an hour ahead, and five seconds back")
+    job_id = trial.submit(file)
+    trial.under_way(job_id)
+    ahead = "UPDATE chunk SET lease_until = lease_until - interval '1 hour' WHERE state = 'running'"
+    trial.inject(lambda: harness.query(ahead))
+    back = """
+        UPDATE chunk SET lease_until = lease_until + interval '5 seconds', not_before = now() + interval '5 seconds'
+        WHERE state IN ('queued', 'running')
+    """
+    trial.inject(lambda: harness.query(back))
+    trial.fault_ended()
+    assert trial.judge(job_id, file).problems == []

@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from structlog.testing import CapturingLogger
 
+import permits
 from permits import Publisher
 from settings import get_settings
 
 
 def test_without_one_nothing_is_published_and_that_is_said_once(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SCOREHOUSE_DATA_DIR", str(tmp_path))
     monkeypatch.delenv("SCOREHOUSE_BROKER_URL", raising=False)
+    log = CapturingLogger()
+    monkeypatch.setattr(permits, "_log", log)
     get_settings.cache_clear()
     try:
         publisher = Publisher()
@@ -25,4 +29,4 @@ def test_without_one_nothing_is_published_and_that_is_said_once(
             assert not publisher._thread.is_alive()
     finally:
         get_settings.cache_clear()
-    assert "".join(capfd.readouterr()).count("no_broker") == 1
+    assert [call.args for call in log.calls] == [("no_broker",)]
