@@ -26,6 +26,8 @@ Begin = Callable[[int | str, str], Trial]
 CONSUMES_AGAIN_SECONDS = 10.0
 # Accepting a submission writes to Postgres, and must not wait for the broker.
 LATENCY_SECONDS = 2.0
+# Hundreds of permits for nothing, each of which a worker takes and looks for work.
+DRAINED_SECONDS = 180.0
 
 
 def test_the_broker_forgets_everything_again_and_again(begin: Begin, harness: Harness, file: File) -> None:
@@ -201,7 +203,7 @@ def test_permits_that_are_many_forged_or_garbage_change_nothing(begin: Begin, ha
     app.close()
     assert trial.judge(job_id, file).problems == []
     with harness.broker() as broker:
-        harness.until(lambda: not any(broker.llen(queue) for queue in LANES))
+        harness.until(lambda: not any(broker.llen(queue) for queue in LANES), seconds=DRAINED_SECONDS)
     single = harness.client.submit(MODEL, harness.customers.record(1), wait=10)
     assert single.state == "succeeded"
     assert harness.pids == mains, "a message ended a worker"
