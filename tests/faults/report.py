@@ -24,6 +24,8 @@ def table(lines: list[dict[str, Any]]) -> str:
 def _cells(line: dict[str, Any]) -> list[str]:
     names = ("fault", "what", "rows", "injected", "job_seconds", "recovery_seconds", "lost", "duplicated", "fenced")
     cells = ["" if line[name] is None else str(line[name]) for name in (*names, "rescued")]
+    if line["rows"] and line["job_seconds"] is None:
+        return [*cells, "not judged: the trial broke off"]
     return [*cells, "yes" if not line["problems"] else "; ".join(line["problems"])]
 
 
