@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -25,6 +25,8 @@ from cli.terminal import say, warn, write_json
 from errors import ArtefactRefused, InvalidInput, NotFound, ScorehouseError
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from db.backups import Snapshot
     from db.trail import Act
     from settings import Settings
@@ -97,13 +99,9 @@ def restore(
 def _saved(settings: Settings, owner_url: str, files: backup_files.Files) -> dict[str, Any]:
     from db import backups  # noqa: PLC0415  # SQLAlchemy, as below
 
-    engine = backups.engine(owner_url)
-    try:
-        with _translated(), engine.begin() as connection:
-            snapshot = backups.snapshot(connection)
-            digest, size = _dumped(owner_url, snapshot, files)
-    finally:
-        engine.dispose()
+    with _as_owner(owner_url) as connection:
+        snapshot = backups.snapshot(connection)
+        digest, size = _dumped(owner_url, snapshot, files)
     artefacts, missing = _copied(settings, snapshot, files)
     return {
         "format": backup_files.FORMAT,
@@ -123,35 +121,16 @@ def _saved(settings: Settings, owner_url: str, files: backup_files.Files) -> dic
 def _dumped(owner_url: str, snapshot: Snapshot, files: backup_files.Files) -> tuple[str, int]:
     """pg_dump's output, as it comes."""
     from db.backups import MOMENTARY  # noqa: PLC0415
-    from embedded.clients import client_program, connection_of  # noqa: PLC0415
 
-    program = client_program("pg_dump", snapshot.server)
-    where, environment = connection_of(_url(owner_url))
     options = ["--format=custom", "--compress=1", "--no-owner", f"--snapshot={snapshot.name}"]
     options += [f"--exclude-table-data={table}" for table in MOMENTARY]
-    shown = _Shown("dumped", snapshot.bytes)
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            [str(program), *options, *where],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=said,
-        )
-        try:
-            assert process.stdout is not None
-            with files.open(backup_files.DUMP) as target:
-                found = backup_files.copy(process.stdout, target, shown)
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
-        if process.returncode != 0:
-            raise ScorehouseError(f"pg_dump could not dump the database: {_words(said)}")
-    return found
+    failed = "could not dump the database"
+    ends = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+    with (
+        _client("pg_dump", options, snapshot.server, owner_url, failed=failed, **ends) as process,
+        files.open(backup_files.DUMP) as target,
+    ):
+        return backup_files.copy(process.stdout, target, _Shown("dumped", snapshot.bytes))
 
 
 def _copied(
@@ -209,75 +188,93 @@ def _restored(
     from migrations.roles import ensure_roles  # noqa: PLC0415
     from registry.store import ArtefactStore  # noqa: PLC0415
 
-    engine = backups.engine(owner_url)
-    try:
-        with _translated(), engine.begin() as connection:
-            if there := backups.relations(connection):
-                raise InvalidInput(
-                    f"the database is not empty (it has {', '.join(there[:3])} …): restore into a new one, or remove the data "
-                    "folder of an embedded one that is not needed"
-                )
-            server = backups.server_version(connection)
-            if server < manifest["postgres"]:
-                raise InvalidInput(
-                    f"the backup is of PostgreSQL {manifest['postgres']}, this server is {server}: use a later one"
-                )
-            ensure_roles(connection)
-        store = ArtefactStore(settings.resolved_artefact_url())
-        for each in manifest["artefacts"]:
-            with files.open(backup_files.artefact(each["digest"])) as file:
-                store.put(backup_files.blocks(file), _MAX_ARTEFACT_BYTES)
-        _loaded(owner_url, server, manifest, files)
-        upgrade(owner_url, login=login_url)
-        with _translated(), engine.begin() as connection:
-            requeued = backups.requeue(connection)
-    finally:
-        engine.dispose()
-    return requeued
+    with _as_owner(owner_url) as connection:
+        if there := backups.relations(connection):
+            raise InvalidInput(
+                f"the database is not empty (it has {', '.join(there[:3])} …): restore into a new one, or remove the data "
+                "folder of an embedded one that is not needed"
+            )
+        server = backups.server_version(connection)
+        if server < manifest["postgres"]:
+            raise InvalidInput(
+                f"the backup is of PostgreSQL {manifest['postgres']}, this server is {server}: use a later one"
+            )
+        ensure_roles(connection)
+    store = ArtefactStore(settings.resolved_artefact_url())
+    for each in manifest["artefacts"]:
+        with files.open(backup_files.artefact(each["digest"])) as file:
+            store.put(backup_files.blocks(file), _MAX_ARTEFACT_BYTES)
+    _loaded(owner_url, server, manifest, files)
+    upgrade(owner_url, login=login_url)
+    with _as_owner(owner_url) as connection:
+        return backups.requeue(connection)
 
 
 def _noted(owner_url: str, act: Act, path: Path, manifest: dict[str, Any]) -> None:
     """In the audit trail: who can read a backup has seen everything."""
-    from db import backups, trail  # noqa: PLC0415
+    from db import trail  # noqa: PLC0415
 
-    engine = backups.engine(owner_url)
-    try:
-        with _translated(), engine.begin() as connection:
-            details = {"made_at": manifest["made_at"], "digest": manifest["database"]["digest"]}
-            trail.record(connection, tenant=None, by=database.user(), act=act, target=path.name, details=details)
-    finally:
-        engine.dispose()
+    with _as_owner(owner_url) as connection:
+        details = {"made_at": manifest["made_at"], "digest": manifest["database"]["digest"]}
+        trail.record(connection, tenant=None, by=database.user(), act=act, target=path.name, details=details)
 
 
 def _loaded(owner_url: str, server: int, manifest: dict[str, Any], files: backup_files.Files) -> None:
     """All of the dump, or nothing."""
+    options = ["--no-owner", "--exit-on-error", "--single-transaction"]
+    failed = "could not restore the database, which is left empty"
+    ends = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+    with (
+        _client("pg_restore", options, server, owner_url, failed=failed, **ends) as process,
+        files.open(backup_files.DUMP) as source,
+        suppress(BrokenPipeError),  # it says why
+        process.stdin as target,
+    ):
+        backup_files.copy(source, target, _Shown("restored", manifest["database"]["bytes"]))
+
+
+@contextmanager
+def _client(
+    name: str, options: list[str], server: int, owner_url: str, *, failed: str, stdin: int, stdout: int
+) -> Iterator[Any]:
+    """A client program of Postgres at work on the database, until the block ends; it is killed when that raises.
+
+    Raises:
+        ScorehouseError: it did not end well; `failed`, and what it said.
+    """
     from embedded.clients import client_program, connection_of  # noqa: PLC0415
 
-    program = client_program("pg_restore", server)
+    program = client_program(name, server)
     where, environment = connection_of(_url(owner_url))
-    options = ["--no-owner", "--exit-on-error", "--single-transaction"]
-    shown = _Shown("restored", manifest["database"]["bytes"])
-    with tempfile.TemporaryFile() as said, files.open(backup_files.DUMP) as source:
+    with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             [str(program), *options, *where],
             env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdin=stdin,
+            stdout=stdout,
             stderr=said,
         )
-        try:
-            assert process.stdin is not None
-            with process.stdin as target:
-                backup_files.copy(source, target, shown)
-        except BrokenPipeError:
-            pass  # it says why
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            process.wait()
+        with process:
+            try:
+                yield process
+            except BaseException:
+                process.kill()
+                raise
         if process.returncode != 0:
-            raise ScorehouseError(f"pg_restore could not restore the database, which is left empty: {_words(said)}")
+            raise ScorehouseError(f"{name} {failed}: {_words(said)}")
+
+
+@contextmanager
+def _as_owner(owner_url: str) -> Iterator[Connection]:
+    """A transaction of whoever owns the tables."""
+    from db import backups  # noqa: PLC0415
+
+    engine = backups.engine(owner_url)
+    try:
+        with _translated(), engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
 
 
 def _is_there(settings: Settings) -> bool:

@@ -43,7 +43,6 @@ _COPIED = ("job_id", "number", "tenant", "lane", "priority", "version_id", "firs
 # Chunks that an upload adds are numbered from 0; those that a rescue cuts off start here, out of the upload's way.
 _FIRST_SPLIT_NUMBER = 1_000_000
 
-
 # A worker sends the results of a chunk in a fraction of a second.
 _FROZEN_SECONDS = 5.0
 
@@ -318,14 +317,14 @@ def _end_frozen(engine: Engine) -> None:
     """
     with transaction(engine) as connection:
         pids = connection.execute(statement("holders_of_expired")).scalars().all()
-        if pids:
-            connection.execute(
-                sa.text("SET LOCAL ROLE NONE")
-            )  # only as who logged in may it end a session of the same user
-            ended = (
-                connection.execute(statement("end_frozen"), {"pids": pids, "seconds": _FROZEN_SECONDS}).scalars().all()
-            )
-            _log.warning("ended_frozen_sessions", pids=ended)
+        if not pids:
+            return
+        # Only as who logged in may it end a session of the same user.
+        connection.execute(sa.text("SET LOCAL ROLE NONE"))
+        parameters = {"pids": pids, "seconds": _FROZEN_SECONDS}
+        ended = connection.execute(statement("end_frozen"), parameters).scalars().all()
+    if ended:
+        _log.warning("ended_frozen_sessions", pids=ended)
 
 
 def _rescued(connection: Connection, row: sa.Row[Any], poison_attempts: int, max_bytes: int) -> bool:

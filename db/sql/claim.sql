@@ -3,24 +3,16 @@
 -- by priority, then round robin over jobs, because every job's first chunk comes before any job's second. now() and not
 -- clock_timestamp(), which cannot use the index.
 -- Suspects, chunks that were in a worker's hands when it died, are claimed alone: if one kills again, nothing else dies.
-WITH RECURSIVE waiting AS (
+WITH RECURSIVE queued AS NOT MATERIALIZED (
+    SELECT tenant
+    FROM chunk
+    WHERE lane = :lane AND state = 'queued' AND CASE WHEN :suspects THEN crashes > 0 ELSE crashes = 0 END
+),
+waiting AS (
     -- From one tenant to the next by the index, however many chunks each has.
-    (
-        SELECT tenant
-        FROM chunk
-        WHERE lane = :lane AND state = 'queued' AND CASE WHEN :suspects THEN crashes > 0 ELSE crashes = 0 END
-        ORDER BY tenant
-        LIMIT 1
-    )
+    (SELECT tenant FROM queued ORDER BY tenant LIMIT 1)
     UNION ALL
-    SELECT (
-        SELECT tenant
-        FROM chunk
-        WHERE lane = :lane AND state = 'queued' AND CASE WHEN :suspects THEN crashes > 0 ELSE crashes = 0 END
-          AND tenant > waiting.tenant
-        ORDER BY tenant
-        LIMIT 1
-    )
+    SELECT (SELECT tenant FROM queued WHERE tenant > waiting.tenant ORDER BY tenant LIMIT 1)
     FROM waiting
     WHERE waiting.tenant IS NOT NULL
 ),
