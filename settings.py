@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -14,19 +13,22 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+import client_settings
+
 MIB = 1024 * 1024
 
 # What a tenant may use of something.
 Quota = Annotated[int, Field(ge=0)] | Literal["unlimited"]
 
-# Where container engines show secrets: a file `scorehouse_database_url` there is SCOREHOUSE_DATABASE_URL.
-SECRETS = Path("/run/secrets")
-
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="SCOREHOUSE_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=client_settings.PREFIX, env_file=client_settings.ENV_FILE, extra="ignore", frozen=True
+    )
 
-    data_dir: Path = Field(Path(".scorehouse"), description="secrets, artefacts and, when embedded, the servers' data")
+    data_dir: Path = Field(
+        client_settings.DATA_DIR, description="secrets, artefacts and, when embedded, the servers' data"
+    )
     database_url: str | None = Field(None, description="SQLAlchemy URL of Postgres; unset: the embedded one")
     database_owner_url: str | None = Field(
         None,
@@ -168,16 +170,10 @@ class Settings(BaseSettings):
 
     @property
     def stack_file(self) -> Path:
-        """What `scorehouse up` writes: URLs, ports and pids of the running stack."""
-        return self.data_dir / "stack.json"
+        return client_settings.stack_file(self.data_dir)
 
     def running_stack(self) -> dict[str, str | int]:
-        """The stack file's content, empty when nothing was started from this data folder."""
-        try:
-            content: dict[str, str | int] = json.loads(self.stack_file.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return {}
-        return content
+        return client_settings.running_stack(self.data_dir)
 
     def resolved_database_url(self) -> str:
         """The URL to connect to.
@@ -218,4 +214,5 @@ class Settings(BaseSettings):
 def get_settings() -> Settings:
     """The process's settings; tests that change the environment call `get_settings.cache_clear()`."""
     # A folder that is not there would be warned of.
-    return Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
+    secrets = client_settings.SECRETS
+    return Settings(_secrets_dir=secrets if secrets.is_dir() else None)

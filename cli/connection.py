@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import client_settings
 from errors import InvalidInput, Unauthorized, Unavailable
 
 if TYPE_CHECKING:
@@ -31,12 +32,11 @@ def connect(url: str | None) -> Client:
     """
     from scorehouse_client import Client  # noqa: PLC0415  # as said above
 
-    settings = load_settings()
-    return Client(api_url(settings, url), token(settings))
+    return Client(api_url(url), token())
 
 
 def load_settings() -> Settings:
-    """The settings.
+    """All settings.
 
     Raises:
         InvalidInput: a variable has a value that cannot be.
@@ -52,9 +52,10 @@ def load_settings() -> Settings:
         raise InvalidInput(f"the settings (environment or .env) are wrong:{wrong}") from exc
 
 
-def api_url(settings: Settings, url: str | None) -> str:
+def api_url(url: str | None) -> str:
     """Raises Unavailable when none is known."""
-    found = url or settings.api_url or settings.running_stack().get("api_url")
+    settings = client_settings.read()
+    found = url or settings.api_url or client_settings.running_stack(settings.data_dir).get("api_url")
     if not found:
         raise Unavailable(
             f"no API is known: no stack runs from {settings.data_dir}. Start one with `scorehouse up`, name its folder with "
@@ -63,10 +64,11 @@ def api_url(settings: Settings, url: str | None) -> str:
     return str(found)
 
 
-def token(settings: Settings) -> str:
+def token() -> str:
     """Raises Unauthorized when there is none."""
+    settings = client_settings.read()
     if settings.token is not None:
-        return settings.token.get_secret_value()
+        return settings.token
     file = settings.data_dir / "admin.token"
     try:
         return file.read_text().strip()

@@ -77,7 +77,7 @@ def examine(url: str | None) -> list[Check]:
         checks.append(Check("database", "skipped", "only the API is known here; it is asked for the rest"))
     else:
         checks += [*servers.database(settings), servers.broker(settings)]
-    return [*checks, *servers.api(settings, url)]
+    return [*checks, *servers.api(url)]
 
 
 def _python() -> Check:

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 import typer
 
 from cli.connection import Json, Url, connect
-from cli.lineage import lineage_of
 from cli.options import Quiet
 from cli.progress import shown
 from cli.terminal import say, write_json
@@ -70,6 +69,8 @@ def register_version(  # noqa: PLR0917  # each is an option of the command
     url: Url = None,
 ) -> None:
     """Register a version of a model; it is immutable from then on."""
+    from cli.lineage import lineage_of  # noqa: PLC0415  # see cli.connection
+
     lineage = lineage_of(training_data, training_rows, code_revision, parent)
     columns = None if signature is None else _text(signature)
     with connect(url) as client, shown(quiet) as display:

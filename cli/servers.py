@@ -135,11 +135,11 @@ def broker(settings: Settings) -> Check:
     return Check("broker", "ok", f"{name} {info.get('valkey_version') or info.get('redis_version')}")
 
 
-def api(settings: Settings, url: str | None) -> Iterator[Check]:
+def api(url: str | None) -> Iterator[Check]:
     from scorehouse_client import Client, ScorehouseClientError  # noqa: PLC0415  # urllib3
 
     try:
-        address = connection.api_url(settings, url)
+        address = connection.api_url(url)
     except ScorehouseError as exc:
         yield Check("api", "failed", str(exc), UP)
         return
@@ -150,7 +150,7 @@ def api(settings: Settings, url: str | None) -> Iterator[Check]:
         yield Check("api", "failed", _first_line(exc), UP + " or mend the URL (--url, SCOREHOUSE_API_URL)")
         return
     try:
-        token = connection.token(settings)
+        token = connection.token()
         with Client(address, token, timeout=QUICK_SECONDS, retry_for=0) as client:
             next(client.jobs(page_size=1), None)
     except (ScorehouseError, ScorehouseClientError) as exc:

@@ -59,7 +59,7 @@ def switch(
     """Examine a stack and, if all is well, have nginx send clients to it; exits 1 when it was refused."""
     from deployment.stacks.switch import switch as run  # noqa: PLC0415  # see cli.connection
 
-    token = connection.token(connection.load_settings())
+    token = connection.token()
     _end(run(_config(file), to.value, who=user(), why=why, token=token, watch=_watch), as_json)
 
 

@@ -121,7 +121,7 @@ def show(
     if source not in (None, "-"):
         raise typer.BadParameter("a token on a command line is seen by others: pipe it in, or set SCOREHOUSE_TOKEN")
     settings = load_settings()
-    document = _shown(settings, sys.stdin.read().strip() if source == "-" else own_token(settings))
+    document = _shown(settings, sys.stdin.read().strip() if source == "-" else own_token())
     if as_json:
         write_json(document)
     else:

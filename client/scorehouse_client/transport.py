@@ -61,7 +61,10 @@ class Transport:
     """Sends requests to the API at `url`; safe to share between threads."""
 
     def __init__(self, url: str, token: str | None, timeout: float, retry_for: float) -> None:
-        parts = urllib3.util.parse_url(url)
+        try:
+            parts = urllib3.util.parse_url(url)
+        except urllib3.exceptions.LocationParseError:
+            parts = urllib3.util.Url()
         if parts.scheme not in ("http", "https") or not parts.host:
             raise ConnectionFailed(url, "this is no URL of the form http://host:port")
         pool = Pool if parts.scheme == "http" else SecurePool

@@ -275,3 +275,9 @@ def test_what_is_no_scorehouse_is_said_to_be_none(api: ScriptedApi, client: Clie
     api.on("GET", "/v1/models", page)
     with pytest.raises(ConnectionFailed, match="is this the URL of a Scorehouse API"):
         client.models()
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "127.0.0.1:8000", "ftp://there", ""])
+def test_what_is_no_url_is_told(url: str) -> None:
+    with pytest.raises(ConnectionFailed, match="no URL of the form"):
+        Client(url, "token")
