@@ -108,6 +108,7 @@ def _version_document(model: str, row: Any, past: Any) -> dict[str, Any]:
         "digest": row.digest,
         "format": row.format,
         "runtime": row.runtime,
+        "compiled": row.compiled,
         "size": row.size,
         "signature": row.signature,
         "metrics": row.metrics,

@@ -77,6 +77,7 @@ def receive(model: str) -> NewVersion:
         mismatch_allowed=fields.allow_version_mismatch,
         signature=None if signature is None else signature.model_dump(mode="json"),
         reference_size=stored["reference"][1],
+        wanted_runtime=fields.runtime,
     )
 
 
@@ -132,12 +133,9 @@ def _format(filename: str, fields: schemas.RegistrationFields) -> str:
     if kind is None:
         detail = f"the artefact {filename!r} is of no known format; name it .skops, .joblib, .pkl or .onnx"
         raise InvalidInput(detail, [Problem(detail, "#/artefact")])
-    if fields.runtime not in ("auto", _RUNTIMES[kind]):
-        detail = f"the artefact {filename!r} is run by {_RUNTIMES[kind]}, not by {fields.runtime}"
-        remedy = "leave `runtime` at auto"
-        if fields.runtime == "onnx":
-            remedy += ", or convert the model with skl2onnx and register the .onnx file"
-        raise InvalidInput(f"{detail}; {remedy}", [Problem(detail, "#/runtime")])
+    if fields.runtime == "sklearn" and _RUNTIMES[kind] != "sklearn":
+        detail = f"the artefact {filename!r} is run by {_RUNTIMES[kind]}, not by sklearn; leave `runtime` at auto"
+        raise InvalidInput(detail, [Problem(detail, "#/runtime")])
     if kind in _RUNS_CODE and not fields.trust:
         detail = (
             "a joblib or pickle file runs code when it is loaded: set `trust` (--trust) if you trust whoever made it, "

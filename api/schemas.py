@@ -648,6 +648,9 @@ class ModelVersion(BaseModel):
     digest: str
     format: str
     runtime: str
+    compiled: dict[str, Any] | None = Field(
+        description="whether a compiled form scores it, in which `lanes`, how that compares, or the `reason` why not"
+    )
     size: int
     signature: dict[str, Any] | None
     metrics: dict[str, Any] | None

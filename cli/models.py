@@ -89,6 +89,7 @@ def _show_version(found: ModelVersion, as_json: bool) -> None:
             ("error", found.error),
             ("digest", found.digest),
             ("runtime", f"{found.runtime} ({found.format})"),
+            ("compiled", _compiled(found.compiled)),
             ("bytes", found.size),
             ("created", found.created_at),
             ("by", found.created_by),
@@ -122,6 +123,20 @@ def metrics(model: ModelAtVersion, as_json: Json = False, url: Url = None) -> No
         for each in history
     ]
     write_table(("when", "source", "window", "labelled rows", "status", "metrics"), rows)
+
+
+def _compiled(found: Mapping[str, Any]) -> str | None:
+    """What a compiled form is worth, or why there is none; nothing for a version of an older release."""
+    if not found.get("lanes"):
+        return f"no: {found['reason']}" if found.get("reason") else None
+    worth = [
+        f"{lane} {taken['sklearn'] / taken['onnx']:.3g} times as fast{'' if lane in found['lanes'] else ' (not used)'}"
+        for lane, taken in found["seconds"].items()
+    ]
+    return (
+        f"{', '.join(worth)}; {found['rows'] + found['probes']:,} rows compared, {found['flips']} of another class, "
+        f"largest difference {found['max_difference']:.2g}"
+    )
 
 
 def _short(value: Mapping[str, Any]) -> str:

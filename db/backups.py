@@ -44,7 +44,12 @@ def snapshot(connection: Connection) -> Snapshot:
     """Export the snapshot of this transaction; its first statement."""
     connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
     name = connection.execute(sa.text("SELECT pg_export_snapshot()")).scalar_one()
-    digests = sa.union(sa.select(model_version.c.digest), sa.select(model_version.c.reference_digest))
+    compiled = model_version.c.compiled["digest"].astext
+    digests = sa.union(
+        sa.select(model_version.c.digest),
+        sa.select(model_version.c.reference_digest),
+        sa.select(compiled).where(compiled.is_not(None)),
+    )
     return Snapshot(
         name=name,
         server=server_version(connection),

@@ -60,6 +60,7 @@ class Claim:
     first_line: int
     payload: bytes
     crashes: int
+    lane: str
     tenant: str
     format: str
     delimiter: str
@@ -131,6 +132,7 @@ def claim(
             first_line=row.first_line,
             payload=bytes(row.payload),
             crashes=row.crashes,
+            lane=lane,
             tenant=row.tenant,
             format=row.format,
             delimiter=row.delimiter,

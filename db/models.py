@@ -41,6 +41,7 @@ class Version:
     signature: dict[str, Any] | None
     golden: list[dict[str, Any]] | None
     lineage: dict[str, Any] | None
+    compiled: dict[str, Any] | None
     mismatch_allowed: bool
     edited_signature: dict[str, Any] | None
 
@@ -66,6 +67,8 @@ class NewVersion:
     mismatch_allowed: bool = False
     signature: dict[str, Any] | None = None
     reference_size: int = 0
+    # As `registry.compiled.record.Wanted`: whether a worker may compile it.
+    wanted_runtime: str = "auto"
 
 
 _VERSION = (
@@ -84,6 +87,7 @@ _VERSION = (
     model_version.c.signature,
     model_version.c.golden,
     model_version.c.lineage,
+    model_version.c.compiled,
     model_version.c.mismatch_allowed,
     model_version.c.edited_signature,
 )
@@ -123,6 +127,7 @@ def add_version(connection: Connection, new: NewVersion, limits: Quotas | None =
         "declared": new.lineage,
         "wants_candidate": new.candidate,
         "mismatch_allowed": new.mismatch_allowed,
+        "compiled": {"wanted": new.wanted_runtime},
         "edited_signature": sa.null() if new.signature is None else new.signature,
     }
     try:
@@ -185,6 +190,7 @@ def complete_registration(
     golden: Sequence[dict[str, Any]],
     metrics: dict[str, Any],
     lineage: dict[str, Any],
+    compiled: dict[str, Any] | None = None,
 ) -> None:
     row = connection.execute(
         sa.update(model_version)
@@ -195,6 +201,7 @@ def complete_registration(
             golden=list(golden),
             metrics=metrics,
             lineage=lineage,
+            compiled=compiled,
             lease_until=None,
             error=None,
         )
@@ -370,6 +377,7 @@ def _same_content(connection: Connection, model_id: int, new: NewVersion) -> int
                 trusted=new.trusted,
                 mismatch_allowed=new.mismatch_allowed,
                 declared=new.lineage,
+                compiled={"wanted": new.wanted_runtime},
                 wants_candidate=new.candidate,
             )
         )

@@ -75,6 +75,8 @@ model_version = sa.Table(
     sa.Column("golden", JSONB),
     sa.Column("metrics", JSONB),
     sa.Column("lineage", JSONB),
+    # Which runtime was wanted, and what came of it, as `registry.compiled.record.Compiled`; NULL: of a release before.
+    sa.Column("compiled", JSONB(none_as_null=True)),
     sa.Column("error", sa.Text),
     sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
     _timestamp("lease_until"),

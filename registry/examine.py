@@ -5,6 +5,7 @@ The model is loaded, so this runs where the worker's libraries are, and only for
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from errors import InvalidPackage
+from registry.compiled.record import Compiled, Wanted
 from registry.environment import environment
 from registry.features import features_of
 from registry.golden import Golden, check_golden, golden_rows
@@ -52,6 +55,7 @@ class Package(BaseModel):
     fitted_with: dict[str, str]
     examined_with: dict[str, str]
     format: ArtefactFormat
+    compiled: Compiled
     sample: Sample | None = Field(None, exclude=True)
 
 
@@ -66,17 +70,24 @@ def examine(
     delimiter: str = ",",
     edited: EditedSignature | None = None,
     mismatch_allowed: bool = False,
+    wanted: Wanted = "sklearn",
+    put: Callable[[bytes], str] | None = None,
 ) -> Package:
     """Load a model, infer its signature from the reference, and try it on all of it.
 
     The columns are those that the model says it takes, else all columns of the reference but `key` and `target`. Their
     types are those of the `edited` signature, else inferred as `registry.reference` says.
 
+    Args:
+        wanted: the runtime; `auto` and `onnx` compile the model, see `registry.compiled.choice`.
+        put: stores the compiled form and returns its digest.
+
     Raises:
         ArtefactRefused: as of `registry.runtime.load`.
         InvalidPackage: the reference cannot be read or lacks columns (all are named), the edited signature suits the
             model or the reference not, the model takes it in no form, is neither classifier nor regressor, has more
-            than one output, or scores a row differently when other rows are in the same call.
+            than one output, scores a row differently when other rows are in the same call, or has no compiled form
+            although that is `wanted`.
     """
     runtime = load(artefact, format=format, digest=digest, mismatch_allowed=mismatch_allowed)
     sample = read_reference(reference, delimiter)
@@ -97,8 +108,24 @@ def examine(
         fitted_with=dict(runtime.fitted_with),
         examined_with=environment(runtime),
         format=format,
+        compiled=_compiled(runtime, wanted, put, features=parsed.features, scores=scores, signature=signature),
         sample=Sample(parsed.features, scores, targets),
     )
+
+
+def _compiled(runtime: Runtime, wanted: Wanted, put: Callable[[bytes], str] | None, **reference: Any) -> Compiled:
+    """`reference` as `registry.compiled.choice.choose` takes it."""
+    if wanted == "sklearn" or put is None:
+        return Compiled(wanted=wanted, reason="it is not wanted")
+    from registry.compiled.choice import choose  # noqa: PLC0415 - the converters take a second and 50 MB
+    from registry.compiled.compile import NotCompilable  # noqa: PLC0415 - as above
+
+    try:
+        return choose(runtime, wanted=wanted, put=put, **reference)
+    except NotCompilable as exc:
+        raise InvalidPackage(
+            f"the model cannot be compiled to ONNX: {exc}; register it with --runtime auto, which compiles where it can"
+        ) from exc
 
 
 def _class_from(

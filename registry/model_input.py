@@ -21,7 +21,7 @@ def to_model_input(features: Any, signature: Signature) -> pd.DataFrame | npt.ND
     signature's categories. timestamp: datetime64[us]. With `frame="array"`: float64 (n, columns), booleans as 0 and 1.
     Types depend on the signature alone, never on what the chunk happens to hold.
     """
-    arrays = [_single(features.column(column.name)) for column in signature.columns]
+    arrays = [single(features.column(column.name)) for column in signature.columns]
     if signature.frame == "array":
         return np.column_stack([_floats(values) for values in arrays]) if arrays else np.empty((features.num_rows, 0))
     series = {
@@ -80,5 +80,6 @@ def _categorical(column: Column, values: Any) -> pd.Categorical:
     return pd.Categorical.from_codes(codes.take(indices), categories=pd.Index(list(places), dtype=object))
 
 
-def _single(chunks: Any) -> Any:
+def single(chunks: Any) -> Any:
+    """The array of a column of a table."""
     return chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()

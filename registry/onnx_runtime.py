@@ -28,14 +28,14 @@ _NUMBERS = ("tensor(float)", "tensor(double)")
 _WHOLE = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 _INPUTS = (*_LABELS, *_NUMBERS)
 # How skl2onnx spells a null text, after NumPy.
-_NULL_TEXT = "nan"
+NULL_TEXT = "nan"
 
 
 class OnnxRuntime(Runtime):
     """One session on one core; its classes may be in the file's metadata as `classes`, its columns as `feature_names`."""
 
     def __init__(self, content: bytes) -> None:
-        self._session = onnxruntime.InferenceSession(content, _options(), providers=["CPUExecutionProvider"])
+        self._session = session(content)
         about = self._session.get_modelmeta()
         self.name = "an ONNX model"
         self.fitted_with = {"producer": about.producer_name} if about.producer_name else {}
@@ -131,7 +131,12 @@ class _Input:
     @staticmethod
     def _texts(frame: pd.DataFrame) -> npt.NDArray[np.object_]:
         texts = frame.to_numpy(dtype=object)
-        return np.where(pd.isna(texts), _NULL_TEXT, texts).astype(str).astype(object)
+        return np.where(pd.isna(texts), NULL_TEXT, texts).astype(str).astype(object)
+
+
+def session(content: bytes) -> Any:
+    """An inference session on one core, which answers the same each time."""
+    return onnxruntime.InferenceSession(content, _options(), providers=["CPUExecutionProvider"])
 
 
 def _options() -> Any:

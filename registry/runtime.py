@@ -11,13 +11,15 @@ import hmac
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from errors import ArtefactRefused
+from registry.compiled.record import Compiled
 from registry.scores import Runtime, Scores
+from registry.signature import Signature
 from registry.sklearn_runtime import SklearnRuntime, runtime_of, unpickled
 
-__all__ = ["ArtefactFormat", "Runtime", "Scores", "SklearnRuntime", "load", "runtime_of"]
+__all__ = ["ArtefactFormat", "Runtime", "Scores", "SklearnRuntime", "load", "load_compiled", "runtime_of"]
 
 ArtefactFormat = Literal["joblib", "skops", "onnx"]
 
@@ -33,6 +35,32 @@ def load(path: Path, *, format: ArtefactFormat, digest: str, mismatch_allowed: b
         ArtefactRefused: the file's digest is another one (nothing was loaded then), it was fitted with another
             scikit-learn, it holds types that skops does not trust, it cannot be loaded, or it holds no model.
     """
+    with _vouched_for(path, digest) as file, _loading():
+        if format == "onnx":
+            # Imported by the processes that hold such a model: the library takes 20 MB of memory.
+            from registry.onnx_runtime import OnnxRuntime  # noqa: PLC0415 - as said above
+
+            return OnnxRuntime(file.read())
+        return unpickled(file, skops_format=format == "skops", mismatch_allowed=mismatch_allowed)
+
+
+def load_compiled(path: Path, compiled: Compiled, original: Runtime, signature: Signature) -> Runtime:
+    """Load the compiled form of a model that is loaded.
+
+    Raises:
+        ArtefactRefused: the file's digest is another one, or it cannot be loaded.
+    """
+    assert isinstance(original, SklearnRuntime), "nothing else is compiled"
+    assert compiled.digest is not None
+    with _vouched_for(path, compiled.digest) as file, _loading():
+        from registry.compiled.runtime import CompiledRuntime  # noqa: PLC0415 - as said above
+
+        return CompiledRuntime(original, file.read(), signature, compiled.guards)
+
+
+@contextmanager
+def _vouched_for(path: Path, digest: str) -> Iterator[IO[bytes]]:
+    """The file, open at its start: the very one whose digest was found to be right."""
     with path.open("rb") as file:
         found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
         if not hmac.compare_digest(found.encode(), digest.encode()):
@@ -41,13 +69,7 @@ def load(path: Path, *, format: ArtefactFormat, digest: str, mismatch_allowed: b
                 "the file was changed or damaged: register it again, or restore it from a backup"
             )
         file.seek(0)
-        with _loading():
-            if format == "onnx":
-                # Imported by the processes that hold such a model: the library takes 20 MB of memory.
-                from registry.onnx_runtime import OnnxRuntime  # noqa: PLC0415 - as said above
-
-                return OnnxRuntime(file.read())
-            return unpickled(file, skops_format=format == "skops", mismatch_allowed=mismatch_allowed)
+        yield file
 
 
 @contextmanager

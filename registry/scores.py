@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from registry.signature import Column, Frame
+from registry.model_input import to_model_input
+from registry.signature import Column, Frame, Signature
 
 Kind = Literal["classification", "regression"]
 
@@ -43,6 +44,10 @@ class Runtime(ABC):
     tolerance: float = 1e-9
     #: How far its answer may be off when other rows are in the call: the rounding of BLAS, no more.
     batch_tolerance: Mapping[Kind, float] = MappingProxyType({"classification": 1e-12, "regression": 1e-9})
+
+    def model_input(self, features: Any, signature: Signature) -> Any:
+        """What `predict` takes, from the features (n rows) of a parsed chunk."""
+        return to_model_input(features, signature)
 
     @abstractmethod
     def predict(self, model_input: Any, *, class_from: Literal["probabilities", "predict"] = "predict") -> Scores:

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from records.row_error import RowError
-from registry.model_input import to_model_input
 from registry.parsed import Parsed, Rows
 from registry.row_text import shortened
 from registry.scores import Runtime, Scores
@@ -59,7 +58,7 @@ def score(
     Args:
         fatal: exceptions that are not the model's, such as a worker's time limit; they go through.
     """
-    model_input = to_model_input(parsed.features, signature)
+    model_input = runtime.model_input(parsed.features, signature)
     search = _Bisection(runtime, model_input, signature, max_calls, time.monotonic() + max_seconds, fatal)
     search.run(len(parsed.rows))
     positions, prediction, probabilities = search.joined()
@@ -125,7 +124,7 @@ class _Bisection:
     def _call(self, piece: range) -> Scores:
         self.calls += 1
         inputs = self.model_input
-        rows = (inputs if isinstance(inputs, np.ndarray) else inputs.iloc)[piece.start : piece.stop]
+        rows = (inputs.iloc if hasattr(inputs, "iloc") else inputs)[piece.start : piece.stop]
         output = self.signature.output
         scores = self.runtime.predict(rows, class_from=output.class_from if output else "predict")
         if output is not None and not output.has_probability:

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from db.profiles import Reference
 from errors import ArtefactRefused, NotFound, Unavailable
 from monitoring.schema import ProfileSchema
 from registry import runtime
+from registry.compiled.record import Compiled
 from registry.golden import Golden, check_golden
 from registry.runtime import Runtime
 from registry.signature import Signature
@@ -33,12 +35,17 @@ _AGAIN_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Loaded:
-    """A version that is ready to score."""
+    """A version that is ready to score: by its model, and in some lanes by the compiled form of that."""
 
     version: Version
     signature: Signature
     runtime: Runtime
     schema: ProfileSchema | None
+    compiled: Runtime | None = None
+    compiled_lanes: frozenset[str] = frozenset()
+
+    def runtime_of(self, lane: str) -> Runtime:
+        return self.compiled if self.compiled is not None and lane in self.compiled_lanes else self.runtime
 
 
 @dataclass(frozen=True)
@@ -57,14 +64,17 @@ class Refusal:
 class Cache:
     """At most `size` versions, and those that are being deployed; the one that was used longest ago makes room.
 
-    A version that is loaded is there for scoring while another one is being loaded.
+    A version that is loaded is there for scoring while another one is being loaded. Compiled forms are loaded for `lanes`.
     """
 
-    def __init__(self, engine: Engine, store: ArtefactStore, folder: Path, size: int) -> None:
+    def __init__(
+        self, engine: Engine, store: ArtefactStore, folder: Path, size: int, lanes: Sequence[str] = ()
+    ) -> None:
         self._engine = engine
         self._store = store
         self._folder = folder
         self._size = size
+        self._lanes = frozenset(lanes)
         self._lock = threading.Lock()  # of what is held; never while a model is read
         self._loading = threading.Lock()  # one at a time
         self._loaded: OrderedDict[int, Loaded] = OrderedDict()
@@ -183,4 +193,28 @@ class Cache:
         golden = [Golden.model_validate(row) for row in version.golden or []]
         check_golden(loaded, signature, golden, (version.lineage or {}).get("examined_with"))
         schema = None if reference is None else ProfileSchema.model_validate(reference.schema)
-        return Loaded(version, signature, loaded, schema)
+        compiled = Compiled.model_validate(version.compiled or {"wanted": "sklearn"})
+        return Loaded(
+            version,
+            signature,
+            loaded,
+            schema,
+            self._compiled(compiled, version, loaded, signature, golden),
+            frozenset(compiled.lanes),
+        )
+
+    def _compiled(
+        self, compiled: Compiled, version: Version, original: Runtime, signature: Signature, golden: list[Golden]
+    ) -> Runtime | None:
+        """The compiled form. What is wrong with it costs no more than its speed: the original scores instead."""
+        if not self._lanes & set(compiled.lanes) or compiled.digest is None:
+            return None
+        try:
+            content = self._store.fetch(compiled.digest, self._folder)
+            found = runtime.load_compiled(content, compiled, original, signature)
+            check_golden(found, signature, golden)
+        except (OSError, NotFound, ArtefactRefused) as exc:
+            about = {"model": version.model, "version": version.version}
+            _log.error("compiled_form_refused", **about, digest=compiled.digest, reason=str(exc))
+            return None
+        return found

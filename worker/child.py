@@ -53,7 +53,9 @@ class Child:
             statement_timeout=max(settings.lease_seconds, _STATEMENT_SECONDS),
         )
         self.store = ArtefactStore(settings.resolved_artefact_url())
-        self.cache = Cache(self.engine, self.store, Path(settings.data_dir) / "cache", settings.worker_cache_versions)
+        self.cache = Cache(
+            self.engine, self.store, Path(settings.data_dir) / "cache", settings.worker_cache_versions, lanes
+        )
         self.heartbeat = Heartbeat(
             self.engine,
             self.cache,

@@ -29,6 +29,7 @@ class Examined:
     golden: list[dict[str, Any]]
     metrics: dict[str, Any]
     lineage: dict[str, Any]
+    compiled: dict[str, Any]
     reference: Reference
 
 
@@ -56,6 +57,9 @@ def examine_version(version: Version, store: ArtefactStore, cache: Path) -> Exam
         target=version.target_column,
         edited=None if version.edited_signature is None else EditedSignature.model_validate(version.edited_signature),
         mismatch_allowed=version.mismatch_allowed,
+        # A version that a release before took in says nothing.
+        wanted=(version.compiled or {}).get("wanted", "sklearn"),
+        put=lambda content: store.put(iter([content]), len(content))[0],
     )
     assert package.sample is not None, "it was examined just now"
     return Examined(
@@ -67,6 +71,7 @@ def examine_version(version: Version, store: ArtefactStore, cache: Path) -> Exam
             "fitted_with": package.fitted_with,
             "examined_with": package.examined_with,
         },
+        compiled=package.compiled.model_dump(mode="json"),
         reference=reference_of(package.signature, package.sample),
     )
 
@@ -80,6 +85,7 @@ def complete(connection: Connection, version_id: int, examined: Examined) -> Non
         golden=examined.golden,
         metrics=examined.metrics,
         lineage=examined.lineage,
+        compiled=examined.compiled,
     )
     profiles.put_reference(connection, version_id, examined.reference)
 

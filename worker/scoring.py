@@ -62,7 +62,7 @@ def score(claims: Sequence[Claim], loaded: Loaded, settings: Settings) -> Scored
         claims: one, or several of JSON records.
     """
     parsed = _parsed(claims, loaded, settings)
-    scored = score_rows(loaded.runtime, parsed, loaded.signature)
+    scored = score_rows(loaded.runtime_of(claims[0].lane), parsed, loaded.signature)
     ends = np.cumsum([claim.rows for claim in claims])
     assert len(scored.rows) + len(scored.errors) == ends[-1], "each row ends as one prediction or one row error"
     starts = ends - [claim.rows for claim in claims]

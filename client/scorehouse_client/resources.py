@@ -116,6 +116,7 @@ class ModelVersion:
     signature: Json = field(default_factory=dict, repr=False)
     metrics: Json = field(default_factory=dict)
     lineage: Json = field(default_factory=dict)
+    compiled: Json = field(default_factory=dict)
     created_at: datetime | None = None
     created_by: str | None = None
     error: str | None = None
@@ -126,7 +127,9 @@ class ModelVersion:
         return cls(
             model=str(data.get("model") or model),
             version=str(data["version"]),
-            **_present(data, "state", "stage", "digest", "format", "runtime", "signature", "metrics", "lineage"),
+            **_present(
+                data, "state", "stage", "digest", "format", "runtime", "signature", "metrics", "lineage", "compiled"
+            ),
             size=data.get("size"),
             created_at=_time(data.get("created_at")),
             created_by=_text(data.get("created_by")),

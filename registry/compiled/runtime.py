@@ -1,0 +1,152 @@
+"""A scikit-learn model whose rows are scored by its compiled form, and by itself where that might answer otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from registry.compiled.record import Guards
+from registry.model_input import single, to_model_input
+from registry.onnx_runtime import NULL_TEXT, session
+from registry.scores import Kind, Runtime, Scores
+from registry.signature import Column, Frame, Signature
+from registry.sklearn_runtime import TIE, SklearnRuntime
+
+#: The output of a compiled form.
+OUTPUT = "scores"
+#: Numbers that are larger belong to the original: some models refuse what single precision cannot hold.
+LARGEST = 1e30
+
+
+def input_name(place: int) -> str:
+    """Of the signature's column at `place`."""
+    return f"column_{place}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Features (n rows), the same as tensors, and which rows (n,) are the original's."""
+
+    features: Any
+    tensors: dict[str, npt.NDArray[Any]]
+    apart: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.apart)
+
+    def __getitem__(self, rows: slice) -> Batch:
+        features = self.features.slice(rows.start, rows.stop - rows.start)
+        return Batch(features, {name: tensor[rows] for name, tensor in self.tensors.items()}, self.apart[rows])
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Batch:
+        features = self.features.take(pa.array(rows))
+        return Batch(features, {name: tensor[rows] for name, tensor in self.tensors.items()}, self.apart[rows])
+
+
+class CompiledRuntime(Runtime):
+    """Answers as its original does: numbers within 1e-10, classes exactly, since ties are the original's too."""
+
+    def __init__(self, original: SklearnRuntime, content: bytes, signature: Signature, guards: Guards) -> None:
+        self._original = original
+        self._signature = signature
+        self._session = session(content)
+        self._takes = {each.name for each in self._session.get_inputs()}
+        self._guards = guards
+        self.name, self.classes, self.fitted_with = original.name, original.classes, original.fitted_with
+        self.has_probability = original.has_probability
+
+    def model_input(self, features: Any, signature: Signature) -> Batch:
+        tensors, apart = {}, np.zeros(features.num_rows, dtype=bool)
+        for place, column in enumerate(signature.columns):
+            values = single(features.column(column.name))
+            if column.name in self._guards.null and values.null_count:
+                apart |= pc.is_null(values).to_numpy(zero_copy_only=False)
+            if column.type in ("category", "text"):
+                tensor, unseen = _words(column, values, check=column.name in self._guards.unseen)
+                apart |= unseen
+            else:
+                tensor = pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+                apart |= np.abs(tensor) > LARGEST
+            tensors[input_name(place)] = tensor.reshape(-1, 1)
+        return Batch(features, tensors, apart)
+
+    def predict(self, model_input: Any, *, class_from: Literal["probabilities", "predict"] = "predict") -> Scores:
+        del class_from  # only what may be read off the probabilities is compiled
+        batch: Batch = model_input
+        if not batch.apart.any():
+            return self._own(batch)
+        own, apart = np.flatnonzero(~batch.apart), np.flatnonzero(batch.apart)
+        theirs = self._originals(batch, apart)
+        if not own.size:
+            return theirs
+        return _merged(self._own(batch.take(own)), own, theirs, apart)
+
+    def answers(self, batch: Batch) -> npt.NDArray[np.float64]:
+        """What the graph alone answers to n rows: probabilities (n, k), or (n, 1) for a regression."""
+        tensors = {name: tensor for name, tensor in batch.tensors.items() if name in self._takes}
+        (found,) = self._session.run([OUTPUT], tensors)
+        return np.asarray(found)
+
+    def kind(self) -> Kind | None:
+        return self._original.kind()
+
+    def columns(self, header: Sequence[str]) -> list[str] | None:
+        return self._original.columns(header)
+
+    def frames(self, columns: Sequence[Column]) -> list[Frame]:
+        return self._original.frames(columns)
+
+    def libraries(self) -> dict[str, str]:
+        return self._original.libraries()
+
+    def takes_class_from_probabilities(self) -> bool:
+        return True
+
+    def _own(self, batch: Batch) -> Scores:
+        """Of rows that are the compiled form's; those that tie are the original's all the same."""
+        answers = self.answers(batch)
+        if self.classes is None:
+            return Scores(answers[:, 0], None)
+        prediction = self.classes.take(np.argmax(answers, axis=1))
+        ties = np.flatnonzero(_tied(answers))
+        if ties.size:
+            prediction[ties] = self._originals(batch, ties).prediction
+        return Scores(prediction, answers)
+
+    def _originals(self, batch: Batch, rows: npt.NDArray[np.intp]) -> Scores:
+        features = batch.features.take(pa.array(rows))
+        return self._original.predict(to_model_input(features, self._signature), class_from="probabilities")
+
+
+def _merged(some: Scores, places: npt.NDArray[Any], others: Scores, other_places: npt.NDArray[Any]) -> Scores:
+    order = np.argsort(np.concatenate([places, other_places]))
+    prediction = np.concatenate([some.prediction, others.prediction])[order]
+    if some.probabilities is None or others.probabilities is None:
+        return Scores(prediction, None)
+    return Scores(prediction, np.concatenate([some.probabilities, others.probabilities])[order])
+
+
+def _words(column: Column, values: Any, *, check: bool) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.bool_]]:
+    """(texts (n,), which of them are none of the column's categories)."""
+    if not pa.types.is_dictionary(values.type):
+        values = values.dictionary_encode()
+    # One Python string per distinct word instead of one per row; the last place is the null.
+    words = [*values.dictionary.to_pylist(), None]
+    codes = pc.fill_null(values.indices, len(words) - 1).to_numpy(zero_copy_only=False)
+    known = {*(column.categories or ()), None}
+    strange = np.array([check and word not in known for word in words])
+    texts = np.array([NULL_TEXT if word is None else word for word in words], dtype=object)
+    return texts.take(codes), strange.take(codes)
+
+
+def _tied(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    if not len(probabilities):
+        return np.zeros(0, dtype=bool)
+    top = np.partition(probabilities, -2, axis=1)[:, -2:]
+    return np.asarray(top[:, 1] - top[:, 0] < TIE)
