@@ -11,6 +11,7 @@ from registry.compiled.compile import NotCompilable, compile_model
 from registry.compiled.parity import agreement
 from registry.compiled.record import Compiled, Lane, Seconds, Wanted
 from registry.compiled.runtime import CompiledRuntime
+from registry.row_text import storable
 from registry.scores import Runtime, Scores
 from registry.signature import Signature
 from registry.sklearn_runtime import SklearnRuntime
@@ -48,7 +49,7 @@ def choose(
     except NotCompilable as exc:
         if wanted == "onnx":
             raise
-        return Compiled(wanted=wanted, reason=str(exc))
+        return Compiled(wanted=wanted, reason=storable(str(exc)))
     compiled = CompiledRuntime(original, content, signature, agreed.guards)
     seconds = {lane: _measured(original, compiled, features, signature, rows) for lane, rows in ROWS.items()}
     lanes = [lane for lane, found in seconds.items() if wanted == "onnx" or found.onnx < WORTH * found.sklearn]

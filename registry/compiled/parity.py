@@ -52,9 +52,13 @@ def agreement(
         scores: what the original answers to it.
 
     Raises:
-        NotCompilable: they differ, other than at nulls and unknown words.
+        NotCompilable: it cannot be loaded, or they differ, other than at nulls and unknown words.
     """
-    guards, probes = _guards(original, CompiledRuntime(original, content, signature, Guards()), features, signature)
+    try:
+        bare = CompiledRuntime(original, content, signature, Guards())
+    except Exception as exc:  # such as an operator, or a locale of the system, that is missing
+        raise NotCompilable(f"ONNX Runtime does not load it ({type(exc).__name__}: {exc})") from exc
+    guards, probes = _guards(original, bare, features, signature)
     compiled = CompiledRuntime(original, content, signature, guards)
     found, own = _own(compiled, features, signature)
     expected = _answers(scores)[own]
@@ -71,18 +75,23 @@ def agreement(
 def _guards(original: SklearnRuntime, bare: CompiledRuntime, features: Any, signature: Signature) -> tuple[Guards, int]:
     """Which columns need one, and how many probes that took."""
     apart: dict[str, list[str]] = {"null": [], "unseen": []}
-    bases, probes = _bases(features), 0
-    for place, column in enumerate(signature.columns):
-        for kind, value in _values(column, features.column(place)):
-            rows = _with_cell(bases, place, value)
-            probes += rows.num_rows
-            if _alike(original, bare, rows, signature):
-                continue
-            if kind is None:
-                raise NotCompilable(f"compiled, it differs where the column {column.name!r} is {value!r}")
-            if column.name not in apart[kind]:
-                apart[kind].append(column.name)
-    return Guards(**apart), probes
+    bases = _bases(features)
+    probes = [
+        (column, guard, value, _with_cell(bases, place, value))
+        for place, column in enumerate(signature.columns)
+        for guard, value in _values(column, features.column(place))
+    ]
+    together = pa.concat_tables([bases, *(rows for *_, rows in probes)]).unify_dictionaries().combine_chunks()
+    if _alike(original, bare, together, signature):
+        return Guards(), together.num_rows
+    for column, guard, value, rows in probes:
+        if _alike(original, bare, rows, signature):
+            continue
+        if guard is None:
+            raise NotCompilable(f"compiled, it differs where the column {column.name!r} is {value!r}")
+        if column.name not in apart[guard]:
+            apart[guard].append(column.name)
+    return Guards(**apart), together.num_rows
 
 
 def _values(column: Column, values: Any) -> Iterator[tuple[str | None, Any]]:

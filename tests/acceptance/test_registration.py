@@ -13,6 +13,7 @@ import yaml
 from house import Answer, House, multipart
 from skl2onnx import to_onnx
 from sklearn.linear_model import LinearRegression
+from sklearn.neighbors import KNeighborsClassifier
 from toys import Toy
 
 from registry import signature_file
@@ -113,7 +114,6 @@ def test_another_scikit_learn_needs_to_be_allowed(
     ("fields", "filename", "pointer", "told"),
     [
         ({"runtime": "sklearn"}, "m.onnx", "#/runtime", "is run by onnx, not by sklearn"),
-        ({"runtime": "onnx"}, "m.skops", "#/runtime", "convert the model with skl2onnx"),
         ({"version": "1.0.0+build"}, "m.onnx", "#/version", "match pattern"),
         ({"lineage": "{"}, "m.onnx", "#/lineage", "JSON"),
         ({"lineage": '{"training_rows": -1}'}, "m.onnx", "#/lineage/training_rows", "greater than or equal to 0"),
@@ -155,3 +155,33 @@ def test_an_onnx_file_needs_no_trust(house: House, prices: Toy, tmp_path: Path) 
         "prices-onnx", "1.0.0", tmp_path / "prices.onnx", prices.reference, key="id", target="price", runtime="onnx"
     )
     assert (found.runtime, found.format, found.state) == ("onnx", "onnx", "registered")
+
+
+def test_a_model_is_compiled_and_answers_alike_in_both_lanes(house: House, prices: Toy) -> None:
+    plain = register(house, "compiled", "1.0.0", prices, runtime="sklearn")
+    assert (plain.compiled["lanes"], plain.compiled["reason"]) == ([], "it is not wanted")
+    compiled = register(house, "compiled", "1.1.0", prices, runtime="onnx")
+    assert compiled.compiled["lanes"] == ["interactive", "bulk"], compiled.compiled
+    assert compiled.compiled["max_difference"] < 1e-10
+    assert compiled.compiled["seconds"]["interactive"]["rows"] == 1
+    records = json.loads(prices.frame[["id", "amount", "visits"]].dropna().to_json(orient="records"))
+    for inputs, lane in ((records[:20], "interactive"), (records[:150], "bulk")):
+        answers = []
+        for version in ("1.0.0", "1.1.0"):
+            job = house.finished(house.submit(model="compiled", inputs=inputs, version=version, key_column="id"))
+            assert (job.lane, job.rows.succeeded) == (lane, len(inputs))
+            lines = b"".join(house.client.results(job.id, format="ndjson")).splitlines()
+            answers.append([json.loads(line)["prediction"] for line in lines])
+        assert answers[0] == pytest.approx(answers[1], rel=1e-10)
+
+
+def test_what_has_no_compiled_form_is_told(house: House, toy: Toy, tmp_path: Path) -> None:
+    frame = toy.frame[["amount", "visits"]].fillna(0)
+    joblib.dump(KNeighborsClassifier().fit(frame, toy.frame["left"]), tmp_path / "near.joblib")
+    with pytest.raises(RegistrationFailed, match=r"no exact conversion of KNeighborsClassifier; .*--runtime auto"):
+        register(house, "near", "1.0.0", toy, tmp_path / "near.joblib", runtime="onnx")
+    found = register(house, "near", "1.0.1", toy, tmp_path / "near.joblib")
+    assert (found.compiled["lanes"], found.compiled["reason"]) == (
+        [],
+        "there is no exact conversion of KNeighborsClassifier",
+    )

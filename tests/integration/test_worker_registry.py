@@ -259,3 +259,26 @@ def test_what_whoever_registers_declares_is_kept_beside_what_was_found(site: Sit
     assert version.declared == {"parent": "1.0.0", "training_rows": ROWS}
     assert set(version.lineage) == {"reference_digest", "fitted_with", "examined_with"}
     assert version.lineage["fitted_with"]["scikit-learn"] == version.lineage["examined_with"]["scikit-learn"]
+
+
+def test_a_compiled_form_that_is_damaged_costs_its_speed_only(
+    site: Site, files: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    version_id = site.register(site.worker(), "1.0.0", *files, wanted_runtime="onnx")
+    compiled = site.row(version_id).compiled
+    assert compiled["lanes"] == ["interactive", "bulk"]
+    good, other = site.worker(), site.worker()
+    assert good.cache.get(version_id).runtime_of("bulk").name == "a RandomForestClassifier"
+    assert good.cache.get(version_id).compiled is not None
+    stored = site.folder / "artefacts" / compiled["digest"].removeprefix("sha256:")
+    found = [
+        path for path in (site.folder / "artefacts").rglob("*") if path.name in stored.name or stored.name in path.name
+    ]
+    (path,) = [path for path in found if path.is_file()]
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    job = site.submit(version_id)
+    assert "scored" in other.drain("bulk")
+    assert site.chunk_state(job) == "done"
+    assert other.cache.get(version_id).compiled is None
+    assert site.refusals(other) == {}
