@@ -138,7 +138,8 @@ def _words(column: Column, values: Any, *, check: bool) -> tuple[npt.NDArray[np.
         values = values.dictionary_encode()
     # One Python string per distinct word instead of one per row; the last place is the null.
     words = [*values.dictionary.to_pylist(), None]
-    codes = pc.fill_null(values.indices, len(words) - 1).to_numpy(zero_copy_only=False)
+    codes = values.indices if not values.null_count else pc.fill_null(values.indices, len(words) - 1)
+    codes = codes.to_numpy(zero_copy_only=False)
     known = {*(column.categories or ()), None}
     strange = np.array([check and word not in known for word in words])
     texts = np.array([NULL_TEXT if word is None else word for word in words], dtype=object)
