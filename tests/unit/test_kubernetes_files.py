@@ -117,7 +117,7 @@ def test_a_pod_is_without_privileges(role: str, pods: dict[str, Manifest]) -> No
             "capabilities": {"drop": ["ALL"]},
         }
         written = {mount["mountPath"] for mount in each["volumeMounts"] if not mount.get("readOnly")}
-        assert written == {"/tmp", "/var/lib/scorehouse"}  # noqa: S108  # as in the compose file
+        assert written == {"/tmp", "/var/lib/scorehouse"}
 
 
 @pytest.mark.parametrize("role", sorted(ROLES))
@@ -134,7 +134,7 @@ def test_a_pod_knows_only_its_own_secrets(role: str, pods: dict[str, Manifest]) 
 
 
 def test_every_variable_is_a_setting(pods: dict[str, Manifest], production: list[Manifest]) -> None:
-    (shared,) = [each for each in of_kind(production, "ConfigMap").values()]
+    (shared,) = of_kind(production, "ConfigMap").values()
     names = set(shared["data"]) | {entry["name"] for pod in pods.values() for entry in container(pod).get("env", [])}
     assert {name.removeprefix("SCOREHOUSE_").lower() for name in names} <= set(Settings.model_fields)
     assert shared["data"]["SCOREHOUSE_ARTEFACT_URL"].startswith("s3://"), "pods share nothing else"
