@@ -150,11 +150,12 @@ client-test: client
 # Images; these need Docker, and the last one a login.
 IMAGE ?= scorehouse
 TAG ?= $(shell git rev-parse HEAD)
+BUILD = docker build --build-arg VERSION=$(TAG) --build-arg REVISION=$$(git rev-parse HEAD)
 GRYPE := anchore/grype:v0.116.0
 
 image:
-	docker build --pull --build-arg REVISION=$(TAG) --tag $(IMAGE):$(TAG) .
-	docker build --build-arg REVISION=$(TAG) --target api --tag $(IMAGE)-api:$(TAG) .
+	$(BUILD) --pull --tag $(IMAGE):$(TAG) .
+	$(BUILD) --target api --tag $(IMAGE)-api:$(TAG) .
 
 # Known vulnerabilities of all that is in the image, Debian's packages too, as far as there is a release without them.
 scan-image:

@@ -152,6 +152,6 @@ def test_a_stack_of_two_is_like_the_services_of_compose() -> None:
     for name, service in stack.items():
         for key in [*same, "stop_grace_period"]:
             assert service.get(key) == compose[name].get(key), (name, key)
-        assert set(service["environment"]) - {"SCOREHOUSE_STACK_NAME"} == set(compose[name]["environment"])
+        assert set(service["environment"]) - {"SCOREHOUSE_STACK_NAME"} == set(compose[name].get("environment", {}))
     schema = [Path(sys.executable).with_name("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
     subprocess.run([*schema, ROOT / "deployment" / "blue-green" / "compose.yml"], check=True, capture_output=True)
