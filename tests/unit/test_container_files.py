@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import delivery_tools
+import programs
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -152,7 +152,7 @@ def test_the_image_runs_as_nobody_and_takes_signals() -> None:
 def test_the_image_says_what_it_is_and_a_linter_has_no_complaint() -> None:
     labels = set(re.findall(r"org\.opencontainers\.image\.(\w+)=", dict(instructions())["LABEL"]))
     assert labels == {"title", "description", "licenses", "version", "revision"}
-    delivery_tools.run("hadolint", ROOT / "Dockerfile")
+    programs.run("hadolint", ROOT / "Dockerfile")
 
 
 def test_the_image_installs_only_what_is_locked() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from delivery_tools import ROOT, run
+from programs import ROOT, run
 from typer.testing import CliRunner
 
 from api.tokens import SCOPES

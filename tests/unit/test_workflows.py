@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from delivery_tools import ROOT
+from programs import ROOT
 from typer.testing import CliRunner
 
 from cli.main import build
