@@ -20,9 +20,12 @@ def run(house: House, token: str, *options: str, **variables: str) -> subprocess
 
 
 def test_a_good_installation_passes_with_the_scopes_that_are_documented(house: House) -> None:
+    as_of_now = "SELECT count(*) FROM job WHERE as_of IS NULL"
+    before = house.query(as_of_now)
     done = run(house, house.token("default", "models:read", "jobs:read", "jobs:write"), STAGING_RELEASE="0.1.0")
     assert done.returncode == 0, done.stdout
     assert "6 passed" in done.stdout
+    assert house.query(as_of_now) == before, "audits would take them for customers"
 
 
 def test_another_release_than_the_one_that_was_brought_out_fails(house: House) -> None:
