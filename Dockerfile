@@ -29,10 +29,12 @@ RUN /opt/scorehouse/bin/pip install --no-deps --no-build-isolation --no-index ./
 
 # ---- what runs: nobody's account, nothing to compile with, nothing to write to but the data folder
 FROM ${PYTHON} AS base
+ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Scorehouse" \
       org.opencontainers.image.description="Durable, queue-based batch scoring with audits" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 RUN groupadd --gid 10001 scorehouse \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/scorehouse --shell /usr/sbin/nologin scorehouse \

@@ -32,7 +32,7 @@ class Name(StrEnum):
 
 def register(app: typer.Typer) -> None:
     stacks = typer.Typer(help="Two stacks of two releases behind nginx.", no_args_is_help=True)
-    for command in (status, switch, rollback):
+    for command in (status, idle, switch, rollback):
         stacks.command()(command)
     app.add_typer(stacks, name="stacks")
 
@@ -48,6 +48,13 @@ def status(file: File = None, as_json: Json = False) -> None:
         _show(found)
     if not found["ok"]:
         raise typer.Exit(1)
+
+
+def idle(file: File = None) -> None:
+    """Print the stack that clients do not reach, which is where the next release goes."""
+    from deployment.stacks.nginx import active  # noqa: PLC0415  # see cli.connection
+
+    typer.echo("green" if active(_config(file)) == Name.blue else "blue")
 
 
 def switch(

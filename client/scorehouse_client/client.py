@@ -19,6 +19,7 @@ from scorehouse_client.jobs import InputFormat, JobCalls, JobProgress, Priority,
 from scorehouse_client.models import ModelCalls
 from scorehouse_client.quota import QuotaCalls
 from scorehouse_client.resources import Job
+from scorehouse_client.tables import TableCalls
 from scorehouse_client.tokens import TokenCalls
 from scorehouse_client.trainings import TrainingCalls
 from scorehouse_client.transport import BytesProgress, Request, Transport
@@ -27,7 +28,7 @@ DOWNLOAD_ATTEMPTS = 4
 FORMATS: Mapping[str, ResultFormat] = {".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 
 
-class Client(JobCalls, ModelCalls, AuditCalls, TrainingCalls, TokenCalls, QuotaCalls):
+class Client(JobCalls, TableCalls, ModelCalls, AuditCalls, TrainingCalls, TokenCalls, QuotaCalls):
     """Calls of the API at `url` with a bearer `token`; safe to share between threads.
 
     `timeout` (s) bounds the wait for an answer that should come at once; what the API is asked to hold comes on top.

@@ -45,6 +45,20 @@ def test_three_classes_in_each_format(house: House, toys: dict[str, Toy]) -> Non
     ]  # fmt: skip
 
 
+def test_results_come_as_batches_and_as_a_frame(house: House, toys: dict[str, Toy]) -> None:
+    sent = customers(1_000, seed=8)
+    job = house.finished(house.upload(to_csv(sent), key_column="id"))
+    labels, probabilities = toys["toy"].predict(sent)
+    batches = list(house.client.batches(job.id, batch_rows=300))
+    assert [batch.num_rows for batch in batches] == [300, 300, 300, 100]
+    assert [key for batch in batches for key in batch["id"].to_pylist()] == sent["id"].tolist()
+    frame = house.client.frame(job.id, include_inputs=True)
+    assert frame["id"].tolist() == sent["id"].tolist()
+    assert frame["prediction"].tolist() == labels
+    assert frame["probability"].tolist() == pytest.approx([row[1] for row in probabilities], abs=1e-12)
+    assert "amount" in frame.columns
+
+
 def test_a_regression_has_no_probability_and_negative_numbers_stay(house: House, toys: dict[str, Toy]) -> None:
     frame = customers(50, seed=6)[["id", "amount", "visits"]]
     job = house.finished(house.upload(to_csv(frame), model="prices"))

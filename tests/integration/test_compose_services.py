@@ -87,11 +87,11 @@ def services(tmp_path: Path, servers: Any, empty_database_url: str) -> Iterator[
         "SCOREHOUSE_DATABASE_URL": empty_database_url.replace("scorehouse@", "scorehouse_app@"),
         "SCOREHOUSE_BROKER_URL": servers.broker_url,
         "SCOREHOUSE_ARTEFACT_URL": (tmp_path / "artefacts").as_uri(),
-        "SCOREHOUSE_JWT_KEY_FILE": str(key),
-        "SCOREHOUSE_FLOWER_PASSWORD_FILE": str(password),
     }
     found = {name: Service(name, tmp_path, shared) for name in ("migrate", *RUNNING)}
     found["migrate"].environment["SCOREHOUSE_DATABASE_OWNER_URL"] = empty_database_url
+    found["api"].environment["SCOREHOUSE_JWT_KEY_FILE"] = str(key)
+    found["flower"].environment["SCOREHOUSE_FLOWER_PASSWORD_FILE"] = str(password)
     yield found
     for service in found.values():
         if service.process is not None and service.process.poll() is None:

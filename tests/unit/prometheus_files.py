@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 import textwrap
 from pathlib import Path
 
-import pytest
+import programs
 
-ROOT = Path(__file__).parents[2]
+ROOT = programs.ROOT
 FOLDER = ROOT / "monitoring" / "prometheus"
 ALERTING = FOLDER / "alerting.rules.yml"
 RECORDING = FOLDER / "recording.rules.yml"
@@ -35,13 +32,5 @@ def expressions(file: Path) -> dict[str, str]:
 
 
 def promtool(*arguments: str | Path) -> str:
-    """Run promtool; its complaint fails the test. Without it the test is skipped, but fails in CI."""
-    program = shutil.which("promtool")
-    if program is None:
-        missing = "promtool is not installed; Debian has it in the package `prometheus`"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    """Run promtool, as `programs.run` does."""
+    return programs.run("promtool", *arguments, path=None, hint="Debian has it in the package `prometheus`")

@@ -194,6 +194,7 @@ def test_latency_is_that_of_single_records_the_first_of_which_is_not_timed(
     sent = [received.json() for received in api.received if received.path == "/v1/jobs"]
     assert len(sent) == 6
     assert sent[0]["version"] == "1.2.0"
+    assert {each["as_of"] for each in sent} == {"2000-01-01T00:00:00Z"}, "audits would take them for customers"
     assert sent[0]["inputs"] == {
         "x": 2.0, "n": 0, "word": "b", "on": False, "day": "2020-01-01T00:00:00Z", "note": "a",
     }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from scorehouse_client import (
     JobNotFinished,
     OutputFailed,
     ScorehouseApiError,
+    ScorehouseClientError,
 )
 
 RESULTS = b"id,prediction\n1,0\n2,1\n"
@@ -215,3 +217,12 @@ def test_health_is_told_also_when_it_is_bad(api: ScriptedApi, client: Client) ->
     api.on("GET", "/health", Answer(503, {"status": "unavailable", "missing": ["workers"]}))
     assert client.health()["missing"] == ["workers"]
     assert len(api.received) == 1
+
+
+def test_tables_name_the_extra_that_is_missing(
+    api: ScriptedApi, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ScorehouseClientError, match=r"pip install 'scorehouse-client\[arrow\]'"):
+        client.batches(JOB_ID)
+    assert api.received == []

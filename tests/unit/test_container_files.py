@@ -11,6 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -121,6 +122,10 @@ def test_only_migrations_are_told_of_the_owner_of_the_tables() -> None:
     assert told == {"migrate"}
 
 
+def test_only_the_api_is_told_of_the_signing_key() -> None:
+    assert {name for name, service in SERVICES.items() if "scorehouse_jwt_key" in service.get("secrets", [])} == {"api"}
+
+
 def test_secrets_are_settings_where_an_engine_shows_them(tmp_path: Path) -> None:
     secrets.create(tmp_path)
     shown = Settings(_env_file=None, _secrets_dir=tmp_path)
@@ -142,6 +147,12 @@ def test_the_image_runs_as_nobody_and_takes_signals() -> None:
     base = dict(rest.split("=", 1) for name, rest in found if name == "ARG")["PYTHON"]
     assert re.fullmatch(r"python:3\.\d+-slim-\w+", base)
     assert not re.search(r"(?i)(password|secret|token)\s*=", DOCKERFILE)
+
+
+def test_the_image_says_what_it_is_and_a_linter_has_no_complaint() -> None:
+    labels = set(re.findall(r"org\.opencontainers\.image\.(\w+)=", dict(instructions())["LABEL"]))
+    assert labels == {"title", "description", "licenses", "version", "revision"}
+    programs.run("hadolint", ROOT / "Dockerfile")
 
 
 def test_the_image_installs_only_what_is_locked() -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import yaml
 from scripted_api import Answer, ScriptedApi
+from typer.testing import CliRunner
 
+from cli.main import build
 from deployment.stacks import history, nginx
 from deployment.stacks.checks import Check, CheckFailed, examine, live, ready
 from deployment.stacks.config import Config, load
@@ -190,3 +192,12 @@ def test_a_validation_compares_what_it_is_told_to(
         {"carrier": "UA"},
         "Bearer token",
     )
+
+
+@pytest.mark.parametrize(("active", "idle"), [("127.0.0.1:8001", "green"), ("127.0.0.1:8002", "blue"), (None, "blue")])
+def test_the_next_release_goes_where_clients_are_not(tmp_path: Path, active: str | None, idle: str) -> None:
+    config = configured(tmp_path)
+    if active is not None:
+        config.include.write_text(f"server {active};\n")
+    done = CliRunner().invoke(build("stacks"), ["stacks", "idle", "--file", str(tmp_path / "stacks.yml")])
+    assert (done.exit_code, done.output) == (0, f"{idle}\n")
