@@ -34,7 +34,12 @@ def register_version(  # noqa: PLR0917  # each is an option of the command
         str | None, typer.Option(help="Column of the reference that is predicted.", show_default=False)
     ] = None,
     key: Annotated[str | None, typer.Option(help="Column of the reference with ids.", show_default=False)] = None,
-    runtime: Annotated[Runtime, typer.Option(help="What runs it; auto is that of the file.")] = "auto",
+    runtime: Annotated[
+        Runtime,
+        typer.Option(
+            help="auto compiles a scikit-learn model to ONNX where that is faster, onnx in any case, sklearn never."
+        ),
+    ] = "auto",
     trust: Annotated[
         bool, typer.Option("--trust", help="Needed for joblib and pickle, which run code when they are loaded.")
     ] = False,
