@@ -112,6 +112,9 @@ class Settings(BaseSettings):
     chunk_time_limit: float = Field(25.0, gt=0, description="seconds a chunk may take before its worker child is ended")
     drain_seconds: float = Field(2.0, gt=0, description="how long one permit keeps its worker child claiming")
     singles_per_claim: int = Field(256, ge=1, description="interactive chunks scored in one predict call")
+    recent_answers: int = Field(
+        10_000, ge=0, description="latest answers to single records that a worker child keeps; 0: none"
+    )
     worker_cache_versions: int = Field(4, ge=1, description="model versions that a worker child keeps loaded")
     worker_memory_mib: int | None = Field(
         None, ge=256, description="MiB of data that a scoring child may reserve; None: half of the machine's memory"

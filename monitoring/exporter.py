@@ -68,7 +68,9 @@ def _scoring(connection: Connection) -> Iterator[Metric]:
     yield _counter("ml_predictions_total", [(list(key), count) for key, count in rows.items()])
     yield _counter("scorehouse_rows_scored_total", [([], sum(rows.values()))])
     yield _counter("scorehouse_row_errors_total", [([code], count) for code, count in errors.items()])
-    yield _counter("scorehouse_chunk_rescues_total", [([], profiles.events(connection).get("chunk_rescues", 0))])
+    events = profiles.events(connection)
+    for name in ("chunk_rescues", "cache_hits", "cache_misses"):
+        yield _counter(f"scorehouse_{name}_total", [([], events.get(name, 0))])
     duration = "ml_prediction_duration_seconds"
     histogram = HistogramMetricFamily(duration, METRICS[duration].help, labels=list(METRICS[duration].labels))
     for key, each in counts.items():

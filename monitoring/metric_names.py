@@ -28,6 +28,8 @@ METRICS: dict[str, Metric] = {
     ),
     "scorehouse_rows_scored_total": Metric("counter", (), "Rows scored and durable, of all models"),
     "scorehouse_row_errors_total": Metric("counter", ("code",), "Rows that ended as a row error"),
+    "scorehouse_cache_hits_total": Metric("counter", (), "Single records whose answer a worker still had"),
+    "scorehouse_cache_misses_total": Metric("counter", (), "Single records that a worker looked up in vain"),
     # the queue
     "scorehouse_jobs": Metric("gauge", ("state",), "Open jobs"),
     "scorehouse_chunks": Metric("gauge", ("lane", "state"), "Open chunks"),

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 import psutil
 
 import logs
-from db import chunks, models
+from db import chunks, models, profiles
 from db.chunks import Claim
 from db.engine import create_engine, transaction
 from deployment import advance
@@ -25,6 +25,7 @@ from settings import Settings
 from worker import host, memory, registration, scoring
 from worker.cache import Cache
 from worker.heartbeat import Heartbeat
+from worker.recent import Recent
 from worker.scoring import ScoredClaims
 
 _log = logs.get(__name__)
@@ -56,13 +57,14 @@ class Child:
         self.cache = Cache(
             self.engine, self.store, Path(settings.data_dir) / "cache", settings.worker_cache_versions, lanes
         )
+        self._recent = Recent(settings.recent_answers)
         self.heartbeat = Heartbeat(
             self.engine,
             self.cache,
             settings,
             owner=self.owner,
             lanes=lanes,
-            on_beat=self.release_postponed,
+            on_beat=self._on_beat,
             listens=not polls,
         )
         self._postponed: SimpleQueue[list[Claim]] = SimpleQueue()
@@ -192,7 +194,7 @@ class Child:
         except ArtefactRefused:
             chunks.release(self._queue, claims)  # to a worker that can; this one claims no more of the version
             return None
-        scored = scoring.score(claims, loaded, self.settings)
+        scored = scoring.score(claims, loaded, self.settings, self._recent)
         raised = any(error.code == "model_error" for outcome in scored.outcomes for error in outcome.errors)
         if raised and memory.is_spent(self.settings):
             raise MemoryError(
@@ -224,6 +226,14 @@ class Child:
         _log.warning("finish_postponed", chunks=[claim.name for claim in claims][:10], reason=str(exc))
         self._postponed.put(claims)
         self.release_postponed()
+
+    def _on_beat(self) -> None:
+        self.release_postponed()
+        counted = {name: count for name, count in self._recent.counted().items() if count}
+        if counted:
+            with transaction(self.engine) as connection:
+                for name, count in counted.items():
+                    profiles.count_event(connection, name, count)
 
     def release_postponed(self) -> None:
         """Give back what could not be finished because the database was away: its absence is no crash of a chunk.
