@@ -11,24 +11,15 @@ import pytest
 from pages import Shell, blocks, matches, run_python
 
 from cli.background import BackgroundStack, free_port
+from examples import package
+from examples.flights.data import COLUMNS, flights
+from examples.flights.months import write_months
+from scorehouse_client import Client
 
 ROOT = Path(__file__).parents[2]
-TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
+# As a reader comes to them: first what everybody reads, then the page of each.
+TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.md"), key=lambda page: page.stem != "flights")
 URL = "http://127.0.0.1:8000"  # of the pages; here another port may be free
-# `make demo` in short: of the year that it scores, July.
-DEMO = """
-demo=.scorehouse/demo
-python -m examples.flights.train --out $demo
-scorehouse models register $demo/flights.joblib --name flights --version 1.0.0 --reference $demo/reference.csv \
-    --target late --key flight_id --trust
-scorehouse models deploy flights 1.0.0
-scorehouse score $demo/april.csv --model flights --as-of 2013-04-15 -o $demo/april-scored.csv
-python -c 'from pathlib import Path; from examples.flights.months import write_months; list(write_months([7], Path(".scorehouse/demo")))'
-scorehouse score $demo/2013-07.csv --model flights --as-of 2013-07-15 -o $demo/2013-07-scored.csv
-for end in 2013-07-31 2013-08-01; do
-    scorehouse audit drift flights --window 30d --end $end --alert > $demo/drift.txt || test $? = 1
-done
-"""
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +30,39 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackgroundStack]
     stack = BackgroundStack(folder / ".scorehouse")
     stack.start(2, free_port(8000), free_port(0))
     try:
-        with Shell(folder, environment(stack)) as shell:
-            shell.run(DEMO)
+        leave_as_the_demo_does(stack)
         yield stack
     finally:
         stack.stop()
+
+
+def leave_as_the_demo_does(stack: BackgroundStack) -> None:
+    """The files and the model of `make demo`; of the year that it scores, July."""
+    demo = stack.data_dir / "demo"
+    demo.mkdir()
+    winter = flights([1, 2, 3])
+    winter = winter[winter[COLUMNS.label].notna()]
+    with package.one_thread():
+        model = package.gradient_boosting(COLUMNS).fit(winter[COLUMNS.features], winter[COLUMNS.label].astype(int))
+    package.write_artefacts(model, demo, "flights")
+    package.write_reference(winter, demo, COLUMNS)
+    april, july = write_months([4, 7], demo)
+    april.inputs.rename(demo / "april.csv")
+    with Client(str(stack.found["api_url"]), (stack.data_dir / "admin.token").read_text().strip()) as client:
+        client.register_version(
+            "flights",
+            "1.0.0",
+            demo / "flights.joblib",
+            demo / "reference.csv",
+            target=COLUMNS.label,
+            key=COLUMNS.key,
+            trust=True,
+        )
+        client.deploy("flights", "1.0.0")
+        client.score_file(demo / "april.csv", "flights", demo / "april-scored.csv", as_of=f"{april.middle}T00:00:00Z")
+        client.score_file(july.inputs, "flights", demo / "2013-07-scored.csv", as_of=f"{july.middle}T00:00:00Z")
+        for end in ("2013-07-31T00:00:00Z", "2013-08-01T00:00:00Z"):
+            client.audit("flights", "drift", window="30d", end=end, alert=True)
 
 
 def environment(stack: BackgroundStack) -> dict[str, str]:
