@@ -93,4 +93,4 @@ sbom: $(AUDIT)/.installed
 	$(AUDIT)/bin/cyclonedx-py requirements requirements-image.lock --output-reproducible --of JSON -o sbom.json
 
 clean:
-	rm -rf $(AUDIT) $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(AUDIT) $(VENV) build/docs .mypy_cache .ruff_cache .pytest_cache

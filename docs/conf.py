@@ -31,7 +31,7 @@ include_patterns = [
 exclude_patterns = [".*", "build", "**/__pycache__"]
 # Headings get the anchors that a forge gives them; a link to one that is not there is a warning.
 myst_heading_anchors = 4
-myst_enable_extensions = ["attrs_inline"]
+smartquotes = False  # an option keeps its two hyphens
 html_theme = "furo"
 html_extra_path = ["site"]  # index.html, which leads to the first page
 html_copy_source = False
