@@ -30,7 +30,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackgroundStack]
     folder = tmp_path_factory.mktemp("checkout")
     (folder / ".venv").symlink_to(sys.prefix)
     stack = BackgroundStack(folder / ".scorehouse")
-    stack.start(2, free_port(8000), free_port(0))
+    stack.start(2, free_port(0), free_port(0))
     try:
         leave_as_the_demo_does(stack)
         yield stack
