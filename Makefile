@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: install demo up test faults soak fuzz lint lock audit sbom coverage lint-delivery manifests \
+.PHONY: install demo up test faults soak fuzz lint docs lock audit sbom coverage lint-delivery manifests \
     validate-model check-drift staging-test image scan-image push-image start-stack switch-stack rollback-stack stop-stack \
     client client-test clean
 
@@ -66,6 +66,11 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documentation site, in build/docs. A link to a page, file or heading that is not there is a warning, and warnings are
+# errors; links to elsewhere are not fetched.
+docs: install
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet -c docs . build/docs
 
 # Needs uv; run by whoever changes a dependency. The images take the same versions, and only what their role needs.
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -66,7 +66,9 @@ class Settings(BaseSettings):
     flower_port: int = Field(5555, description="port of Flower")
     flower_password_file: Path | None = Field(None, description="file with Flower's password; unset: in DATA_DIR")
     flower_read_only: bool = Field(
-        True, description="whether Flower only shows; else it can stop workers, send tasks …"
+        True,
+        description="whether Flower only shows, and workers only answer; else it, and all who reach the broker, can stop "
+        "workers, send tasks …",
     )
     cors_origins: str | None = Field(
         None,
@@ -117,7 +119,10 @@ class Settings(BaseSettings):
     )
     worker_cache_versions: int = Field(4, ge=1, description="model versions that a worker child keeps loaded")
     worker_memory_mib: int | None = Field(
-        None, ge=256, description="MiB of data that a scoring child may reserve; None: half of the machine's memory"
+        None,
+        ge=256,
+        description="MiB of data that a scoring child may reserve; more is refused to it, and a row that asks for more "
+        "becomes a row error. Not set: half of the machine's or the container's memory, at least 2,048",
     )
     worker_concurrency: int = Field(2, ge=1, description="children of one `scorehouse worker`")
     worker_tasks_per_child: int | None = Field(

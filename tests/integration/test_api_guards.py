@@ -318,11 +318,12 @@ def test_health_tells_the_workers_of_its_own_stack_from_others(settings: Setting
 
 def test_every_setting_is_documented() -> None:
     page = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
-    rows = dict(re.findall(r"^\| `SCOREHOUSE_([A-Z_]+)` \| ([^|]*) \| [^|]+ \|$", page.read_text(), re.MULTILINE))
-    assert {name.lower() for name in rows} == set(Settings.model_fields)
-    for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else f"`{field.default}`"
-        assert rows[name.upper()].strip() == default
+    rows = re.findall(r"^\| `SCOREHOUSE_([A-Z_]+)` \| ([^|]*) \| ([^|]+) \|$", page.read_text(), re.MULTILINE)
+    told = {name.lower(): (default.strip(), meaning) for name, default, meaning in rows}
+    assert told == {
+        name: ("" if field.default is None else f"`{field.default}`", field.description)
+        for name, field in Settings.model_fields.items()
+    }
 
 
 def test_every_tick_and_permit_is_consumed_by_a_worker_of_the_stack() -> None:
