@@ -82,6 +82,22 @@ def publish(app: Celery, kind: str, count: int = 1) -> None:
         app.send_task(task, queue=queue, ignore_result=True, retry=False, expires=60)
 
 
+def top_up(app: Celery, kind: str, count: int = 1) -> None:
+    """See to it that `count` permits of a kind wait in their queue; raises as `publish` does.
+
+    Whoever takes a permit that waits looks at what there is after that, so one that is there already will do. And so the queue
+    does not grow while nobody takes from it.
+    """
+    _, queue = PERMITS[kind]
+    with app.pool.acquire() as connection:
+        channel = connection.default_channel
+        try:
+            waiting = channel.queue_declare(queue, passive=True).message_count
+        except connection.channel_errors:
+            waiting = 0  # an empty queue is none
+    publish(app, kind, max(count - waiting, 0))
+
+
 class Publisher:
     """Publishes permits from a thread of its own, so that a submission never waits for the broker.
 
@@ -118,7 +134,7 @@ class Publisher:
                 wanted, self._wanted = self._wanted, {}
             try:
                 for kind, count in wanted.items():
-                    publish(app, kind, count)
+                    top_up(app, kind, count)
             except Exception as exc:
                 _log.warning(
                     "permits_failed",

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from uuid import UUID
 
-from kombu.exceptions import OperationalError
 from sqlalchemy import Engine
 
 import logs
@@ -17,7 +16,7 @@ from db import chunks, deployment_steps, deployments, workers
 from db.deployment_steps import Wanted
 from db.engine import transaction
 from errors import ScorehouseError
-from permits import celery_app
+from permits import celery_app, top_up
 from settings import Settings
 from worker import host
 from worker.cache import Cache
@@ -31,6 +30,8 @@ _LOOK_SECONDS = 0.5
 _LOAD_SECONDS = 1.0
 # Deafness is a matter of half a minute; looking for it is not worth a query at every beat.
 _BEATS_PER_HEARING_TEST = 5
+# A broker that has come back a moment ago has not woken everybody yet: from the first sign on, one at each beat.
+_SIGNS_OF_DEAFNESS = 4
 
 
 class Heartbeat:
@@ -57,6 +58,7 @@ class Heartbeat:
         self._listens = listens  # to a broker; who polls cannot be deaf
         self._release = settings.release
         self._claimed = False
+        self._signs_of_deafness = 0
         self._deployments: set[UUID] = set()
         self._warmer = ThreadPoolExecutor(1, "warm-up")
         self._warming: Future[None] | None = None
@@ -86,7 +88,7 @@ class Heartbeat:
                 self._on_beat()
                 self._beat()
                 beats += 1
-                if self._listens and beats % _BEATS_PER_HEARING_TEST == 0:
+                if self._listens and (self._signs_of_deafness or beats % _BEATS_PER_HEARING_TEST == 0):
                     self._hearing_test()
             except ScorehouseError as exc:
                 _log.warning("heartbeat_missed", reason=str(exc))
@@ -154,21 +156,31 @@ class Heartbeat:
         return {"state": "warm" if self._cache.holds(version_id) else "loading"}
 
     def _hearing_test(self) -> None:
-        """End the whole worker when work waits, the broker answers, and no child was given a permit for too long."""
-        limit = self._settings.deaf_seconds
-        if not any(
-            chunks.waiting_longer_than(self._engine, lane, limit, self._cache.refused_ids) for lane in self._lanes
-        ):
+        """End the whole worker when work waits, the broker takes permits, and for too long no child was given one."""
+        self._signs_of_deafness = self._signs_of_deafness + 1 if self._seems_deaf() else 0
+        if self._signs_of_deafness < _SIGNS_OF_DEAFNESS:
             return
-        with transaction(self._engine) as connection:
-            if workers.idle_seconds(connection, self._worker) < limit:
-                return
-        try:
-            with celery_app().connection_for_write() as connection:
-                connection.ensure_connection(max_retries=0, timeout=1)
-        except OperationalError:
-            return  # nobody hears then
         _log.error("deaf", hint="work waits and the broker answers, but no permit reaches this worker; it restarts")
         os.kill(os.getppid(), signal.SIGTERM)
         if not self._stopped.wait(20):
             os.kill(os.getppid(), signal.SIGKILL)
+
+    def _seems_deaf(self) -> bool:
+        limit = self._settings.deaf_seconds
+        waiting = [
+            lane
+            for lane in self._lanes
+            if chunks.waiting_longer_than(self._engine, lane, limit, self._cache.refused_ids)
+        ]
+        if not waiting:
+            return False
+        with transaction(self._engine) as connection:
+            if workers.idle_seconds(connection, self._worker) < limit:
+                return False
+        try:
+            for lane in waiting:
+                top_up(celery_app(), lane)
+        except Exception as exc:  # whatever a broker that is away, hangs or is full makes of it: nobody hears then
+            _log.info("no_hearing_test", reason=repr(exc))
+            return False
+        return True

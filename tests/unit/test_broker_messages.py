@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from worker.broker import as_permit
+from worker.broker import as_permit, is_expired
 from worker.control import READING
 
 ID = str(uuid4())
@@ -56,6 +56,20 @@ def test_only_the_name_of_the_task_is_taken(sent: dict[str, Any]) -> None:
 def test_a_permit_expires_when_it_says() -> None:
     moment = "2026-01-01T00:00:00+00:00"
     assert as_permit(message(expires=moment))["headers"]["expires"] == moment
+
+
+@pytest.mark.parametrize(
+    ("expires", "expired"),
+    [
+        ("2026-01-01T00:00:00+00:00", True),
+        ("2026-01-01T00:00:00", True),
+        ("2999-01-01T00:00:00+01:00", False),
+        ("2999-01-01T00:00:00", False),
+        (None, False),
+    ],
+)
+def test_a_permit_whose_time_is_over_is_told(expires: str | None, expired: bool) -> None:
+    assert is_expired(as_permit(message(expires=expires))) is expired
 
 
 @pytest.mark.parametrize(
