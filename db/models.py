@@ -211,6 +211,16 @@ def complete_registration(
         set_alias(connection, row.model_id, "candidate", version_id)
 
 
+def count_compiled(connection: Connection, version_id: int, size: int) -> None:
+    """Count the compiled form that a version was given with its artefact; the last statement before COMMIT."""
+    connection.execute(
+        sa.update(model_version)
+        .where(model_version.c.id == version_id)
+        .values(bytes_stored=sa.func.coalesce(model_version.c.bytes_stored, model_version.c.size) + size)
+    )
+    usage.take(connection, by_id(connection, version_id).tenant, Quotas(), bytes=size)
+
+
 def postpone_registration(connection: Connection, version_id: int) -> None:
     """Leave the examination to a later claim: nothing came of it, and the version is not to blame."""
     connection.execute(

@@ -88,6 +88,8 @@ def complete(connection: Connection, version_id: int, examined: Examined) -> Non
         compiled=examined.compiled,
     )
     profiles.put_reference(connection, version_id, examined.reference)
+    if examined.compiled["size"]:
+        models.count_compiled(connection, version_id, examined.compiled["size"])
 
 
 def reason(error: Exception) -> str:

@@ -19,7 +19,7 @@ from object_store import BUCKET, s3_server, start_s3
 from sklearn.ensemble import RandomForestClassifier
 from sqlalchemy import Engine
 
-from db import chunks, jobs, models, workers
+from db import chunks, jobs, models, usage, workers
 from db.engine import transaction
 from db.ids import uuid7
 from db.jobs import NewJob
@@ -267,6 +267,9 @@ def test_a_compiled_form_that_is_damaged_costs_its_speed_only(
     version_id = site.register(site.worker(), "1.0.0", *files, wanted_runtime="onnx")
     compiled = site.row(version_id).compiled
     assert compiled["lanes"] == ["interactive", "bulk"]
+    with transaction(site.engine) as connection:
+        used = usage.of(connection, TENANT).bytes_stored
+    assert used == site.row(version_id).bytes_stored == files[0].stat().st_size + compiled["size"]
     good, other = site.worker(), site.worker()
     assert good.cache.get(version_id).runtime_of("bulk").name == "a RandomForestClassifier"
     assert good.cache.get(version_id).compiled is not None
