@@ -41,6 +41,7 @@ SETTINGS = {
 RECYCLED = {"SCOREHOUSE_WORKER_TASKS_PER_CHILD": "1"}
 LEAST_SECONDS = 60.0
 DRAIN_SECONDS = 120.0
+_TOLD_LINES = 60  # of the stack's log, when it does not come to an end
 # Slopes of less say little.
 ENOUGH_SECONDS = 600.0
 
@@ -68,10 +69,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="scorehouse-soak-") as folder:
         Path(folder).chmod(0o711)  # root's Postgres runs as another account
         customers = Customers(Path(folder))
-        phases = [
-            run("children replaced after one permit", first, Path(folder) / "first", customers, RECYCLED),
-            run("children that stay", options.seconds - first, Path(folder) / "second", customers, {}),
-        ]
+        try:
+            phases = [
+                run("children replaced after one permit", first, Path(folder) / "first", customers, RECYCLED),
+                run("children that stay", options.seconds - first, Path(folder) / "second", customers, {}),
+            ]
+        except BaseException:
+            for log in sorted(Path(folder).glob("*/data/up.log")):
+                print(f"the end of {log}:", *log.read_text(errors="replace").splitlines()[-_TOLD_LINES:], sep="\n")
+            raise
     text = told(phases)
     print(text)
     if options.report:
