@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: install demo up test faults soak fuzz lint docs lock audit sbom coverage lint-delivery manifests \
+.PHONY: install demo up test faults soak fuzz bench lint docs lock audit sbom coverage lint-delivery manifests \
     validate-model check-drift staging-test image scan-image push-image start-stack switch-stack rollback-stack stop-stack \
     client client-test clean
 
@@ -60,6 +60,13 @@ FUZZ_EXAMPLES ?= 100
 fuzz: install
 	$(BIN)/python tests/fuzz/long_form.py --inputs $(FUZZ_INPUTS) --seed $(FUZZ_SEED) --processes 2 --report tests/fuzz/reports
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz/test_document.py $(ARGS)
+
+# What it takes, beside the scripts and designs that one would write instead; about an hour. BENCH="bulk singles" runs some of
+# it; the reports are in benchmarks/reports.
+BENCH ?=
+
+bench: install
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: install
 	$(BIN)/ruff format --check .
