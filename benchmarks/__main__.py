@@ -24,7 +24,6 @@ BENCHMARKS: dict[str, Sequence[str]] = {
     "bulk": ("--rows", "10000", "1000000", "--models", "logistic", "histgb", "forest"),
     "singles": ("--clients", "4"),
     "singles_against": (),
-    "submits": (),
     "claims": (),
     "blue_green": (),
     "drift": (),
