@@ -26,6 +26,7 @@ include_patterns = [
     "docs/**.md",
     "client/README.md",
     "benchmarks/reports/*.md",
+    "tests/faults/reports/*.md",
     "tests/fuzz/reports/*.md",
 ]
 exclude_patterns = [".*", "build", "**/__pycache__"]

@@ -14,7 +14,14 @@ def write(lines: list[dict[str, Any]], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     ordered = sorted(lines, key=lambda line: (isinstance(line["fault"], str), line["fault"]))
     (folder / "faults.json").write_text(json.dumps(ordered, indent=2) + "\n")
-    (folder / "faults.md").write_text(table(ordered))
+    (folder / "faults.md").write_text(f"# Faults\n\n{total(ordered)}\n\n{table(ordered)}")
+
+
+def total(lines: list[dict[str, Any]]) -> str:
+    rows, injected, lost, duplicated = (
+        sum(line[name] for line in lines) for name in ("rows", "injected", "lost", "duplicated")
+    )
+    return f"{rows:,} rows, {injected:,} faults injected: {lost} rows lost, {duplicated} duplicated."
 
 
 def table(lines: list[dict[str, Any]]) -> str:
