@@ -28,6 +28,7 @@ include_patterns = [
     "benchmarks/reports/*.md",
     "tests/faults/reports/*.md",
     "tests/fuzz/reports/*.md",
+    "tests/soak/reports/*.md",
 ]
 exclude_patterns = [".*", "build", "**/__pycache__"]
 # Headings get the anchors that a forge gives them; a link to one that is not there is a warning.
