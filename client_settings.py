@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,14 +28,12 @@ class ClientSettings:
 
 def read() -> ClientSettings:
     """From the environment, else `.env`, else the secrets of a container."""
-    sources = list(_sources())
-    found = {
-        name: next((source[key] for source in sources if key in source), None)
-        for name in ("data_dir", "api_url", "token")
-        for key in (f"{PREFIX}{name}".lower(),)
-    }
-    data_dir = found["data_dir"]
-    return ClientSettings(DATA_DIR if data_dir is None else Path(data_dir), found["api_url"], found["token"])
+    places = {f"{PREFIX}{name}".lower(): name for name in ("data_dir", "api_url", "token")}
+    found: dict[str, str] = {}
+    for source in _sources(places):
+        found = {places[key]: value for key, value in source.items() if key in places} | found
+    data_dir = found.get("data_dir")
+    return ClientSettings(DATA_DIR if data_dir is None else Path(data_dir), found.get("api_url"), found.get("token"))
 
 
 def stack_file(data_dir: Path) -> Path:
@@ -52,11 +50,13 @@ def running_stack(data_dir: Path) -> dict[str, str | int]:
     return content
 
 
-def _sources() -> Iterator[Mapping[str, str]]:
+def _sources(wanted: Collection[str]) -> Iterator[Mapping[str, str]]:
     yield {name.lower(): value for name, value in os.environ.items()}
     if Path(ENV_FILE).is_file():
         from dotenv import dotenv_values  # noqa: PLC0415  # rarely needed
 
         yield {name.lower(): value for name, value in dotenv_values(ENV_FILE).items() if value is not None}
     if SECRETS.is_dir():
-        yield {file.name.lower(): file.read_text().strip() for file in SECRETS.iterdir() if file.is_file()}
+        # Of the others some may not be ours to read.
+        files = [file for file in SECRETS.iterdir() if file.name.lower() in wanted and file.is_file()]
+        yield {file.name.lower(): file.read_text().strip() for file in files}

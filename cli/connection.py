@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import client_settings
+from client_settings import ClientSettings
 from errors import InvalidInput, Unauthorized, Unavailable
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def connect(url: str | None) -> Client:
     """
     from scorehouse_client import Client  # noqa: PLC0415  # as said above
 
-    return Client(api_url(url), token())
+    settings = client_settings.read()
+    return Client(api_url(settings, url), token(settings))
 
 
 def load_settings() -> Settings:
@@ -52,9 +54,8 @@ def load_settings() -> Settings:
         raise InvalidInput(f"the settings (environment or .env) are wrong:{wrong}") from exc
 
 
-def api_url(url: str | None) -> str:
+def api_url(settings: ClientSettings, url: str | None) -> str:
     """Raises Unavailable when none is known."""
-    settings = client_settings.read()
     found = url or settings.api_url or client_settings.running_stack(settings.data_dir).get("api_url")
     if not found:
         raise Unavailable(
@@ -64,9 +65,8 @@ def api_url(url: str | None) -> str:
     return str(found)
 
 
-def token() -> str:
+def token(settings: ClientSettings) -> str:
     """Raises Unauthorized when there is none."""
-    settings = client_settings.read()
     if settings.token is not None:
         return settings.token
     file = settings.data_dir / "admin.token"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import client_settings
 from cli import connection
 from errors import ScorehouseError
 
@@ -139,7 +140,7 @@ def api(url: str | None) -> Iterator[Check]:
     from scorehouse_client import Client, ScorehouseClientError  # noqa: PLC0415  # urllib3
 
     try:
-        address = connection.api_url(url)
+        address = connection.api_url(client_settings.read(), url)
     except ScorehouseError as exc:
         yield Check("api", "failed", str(exc), UP)
         return
@@ -150,7 +151,7 @@ def api(url: str | None) -> Iterator[Check]:
         yield Check("api", "failed", _first_line(exc), UP + " or mend the URL (--url, SCOREHOUSE_API_URL)")
         return
     try:
-        token = connection.token()
+        token = connection.token(client_settings.read())
         with Client(address, token, timeout=QUICK_SECONDS, retry_for=0) as client:
             next(client.jobs(page_size=1), None)
     except (ScorehouseError, ScorehouseClientError) as exc:

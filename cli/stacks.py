@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import client_settings
 from cli import connection
 from cli.connection import Json
 from cli.database import user
@@ -66,7 +67,7 @@ def switch(
     """Examine a stack and, if all is well, have nginx send clients to it; exits 1 when it was refused."""
     from deployment.stacks.switch import switch as run  # noqa: PLC0415  # see cli.connection
 
-    token = connection.token()
+    token = connection.token(client_settings.read())
     _end(run(_config(file), to.value, who=user(), why=why, token=token, watch=_watch), as_json)
 
 

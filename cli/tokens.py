@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import client_settings
 from cli import database, keys
 from cli.connection import Json, Url, connect, load_settings
 from cli.connection import token as own_token
@@ -121,7 +122,7 @@ def show(
     if source not in (None, "-"):
         raise typer.BadParameter("a token on a command line is seen by others: pipe it in, or set SCOREHOUSE_TOKEN")
     settings = load_settings()
-    document = _shown(settings, sys.stdin.read().strip() if source == "-" else own_token())
+    document = _shown(settings, sys.stdin.read().strip() if source == "-" else own_token(client_settings.read()))
     if as_json:
         write_json(document)
     else:

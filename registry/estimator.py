@@ -34,13 +34,20 @@ _MOST_PROBABLE = frozenset(
 
 def final_estimator(model: Any) -> Any:
     """The estimator that makes the prediction: the last step of a Pipeline, the best one of a search."""
+    return taken_apart(model)[1]
+
+
+def taken_apart(model: Any) -> tuple[list[Any], Any]:
+    """(what transforms before it, the estimator that makes the prediction)."""
+    transformers: list[Any] = []
     while True:
         if isinstance(model, Pipeline):
+            transformers += [step for _, step in model.steps[:-1] if step not in (None, "passthrough")]
             model = model.steps[-1][1]
         elif hasattr(model, "best_estimator_"):
             model = model.best_estimator_
         else:
-            return model
+            return transformers, model
 
 
 def reads_class_off_probabilities(estimator: Any) -> bool:

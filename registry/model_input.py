@@ -36,7 +36,7 @@ def _series(column: Column, values: Any, categories: bool) -> Any:
         return _categorical(column, values)
     if column.type in ("category", "text"):
         # An explicit dtype: pandas would turn an array of strings into its own string type.
-        return pd.Series(_objects(values), dtype=object, copy=False)
+        return pd.Series(objects(values), dtype=object, copy=False)
     if column.type == "boolean":
         return _booleans(values) if column.nullable else values.to_numpy(zero_copy_only=False)
     if column.type == "timestamp":
@@ -53,15 +53,17 @@ def _floats(values: Any) -> npt.NDArray[np.float64]:
     return floats
 
 
-def _objects(values: Any) -> npt.NDArray[np.object_]:
+def objects(values: Any, null: Any = np.nan) -> npt.NDArray[np.object_]:
+    """The texts as Python's strings, and `null` for a null."""
     if not pa.types.is_dictionary(values.type):
-        objects: npt.NDArray[np.object_] = values.to_numpy(zero_copy_only=False)
+        found: npt.NDArray[np.object_] = values.to_numpy(zero_copy_only=False)
         if values.null_count:
-            objects[pc.is_null(values).to_numpy(zero_copy_only=False)] = np.nan
-        return objects
+            found[pc.is_null(values).to_numpy(zero_copy_only=False)] = null
+        return found
     # One Python string per category instead of one per row; the last place of the words is the null.
-    words = np.array([*values.dictionary.to_pylist(), np.nan], dtype=object)
-    codes: npt.NDArray[np.int32] = pc.fill_null(values.indices, len(words) - 1).to_numpy(zero_copy_only=False)
+    words = np.array([*values.dictionary.to_pylist(), null], dtype=object)
+    indices = pc.fill_null(values.indices, len(words) - 1) if values.null_count else values.indices
+    codes: npt.NDArray[np.int32] = indices.to_numpy(zero_copy_only=False)
     return words.take(codes)
 
 

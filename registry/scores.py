@@ -25,6 +25,15 @@ class Scores:
     probabilities: npt.NDArray[np.float64] | None
 
 
+def merged(some: Scores, places: npt.NDArray[Any], others: Scores, other_places: npt.NDArray[Any]) -> Scores:
+    """The scores of rows that were scored apart, in the order of their places."""
+    order = np.argsort(np.concatenate([places, other_places]))
+    prediction = np.concatenate([some.prediction, others.prediction])[order]
+    if some.probabilities is None or others.probabilities is None:
+        return Scores(prediction, None)
+    return Scores(prediction, np.concatenate([some.probabilities, others.probabilities])[order])
+
+
 #: How far an answer in single precision may be off, whatever the cause.
 SINGLE_TOLERANCE = 1e-5
 

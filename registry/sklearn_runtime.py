@@ -6,7 +6,7 @@ import io
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import IO, Any, Literal
@@ -100,14 +100,28 @@ class SklearnRuntime(Runtime):
 
     def _most_probable(self, transformed: Any, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
         assert self.classes is not None
-        prediction: npt.NDArray[Any] = self.classes.take(np.argmax(probabilities, axis=1))
-        if probabilities.shape[1] > 1 and len(probabilities):
-            top = np.partition(probabilities, -2, axis=1)[:, -2:]
-            ties = np.flatnonzero(top[:, 1] - top[:, 0] < TIE)
-            if ties.size:
-                rows = transformed.iloc[ties] if hasattr(transformed, "iloc") else transformed[ties]
-                prediction[ties] = _flat(self.model.predict(rows))
-        return prediction
+
+        def decide(ties: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+            return _flat(
+                self.model.predict(transformed.iloc[ties] if hasattr(transformed, "iloc") else transformed[ties])
+            )
+
+        return most_probable(self.classes, probabilities, decide)
+
+
+def most_probable(
+    classes: npt.NDArray[Any],
+    probabilities: npt.NDArray[np.float64],
+    decide: Callable[[npt.NDArray[np.intp]], npt.NDArray[Any]],
+) -> npt.NDArray[Any]:
+    """The most probable class of each row; of the rows that tie, `decide` says it."""
+    prediction: npt.NDArray[Any] = classes.take(np.argmax(probabilities, axis=1))
+    if probabilities.shape[1] > 1 and len(probabilities):
+        top = np.partition(probabilities, -2, axis=1)[:, -2:]
+        ties = np.flatnonzero(top[:, 1] - top[:, 0] < TIE)
+        if ties.size:
+            prediction[ties] = decide(ties)
+    return prediction
 
 
 def unpickled(file: IO[bytes], *, skops_format: bool, mismatch_allowed: bool) -> SklearnRuntime:

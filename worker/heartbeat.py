@@ -7,8 +7,10 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cached_property
 from uuid import UUID
 
+from celery import Celery
 from sqlalchemy import Engine
 
 import logs
@@ -165,6 +167,11 @@ class Heartbeat:
         if not self._stopped.wait(20):
             os.kill(os.getppid(), signal.SIGKILL)
 
+    @cached_property
+    def _publishing(self) -> Celery:
+        """One for all tests: each would keep its connection."""
+        return celery_app()
+
     def _seems_deaf(self) -> bool:
         limit = self._settings.deaf_seconds
         waiting = [
@@ -179,7 +186,7 @@ class Heartbeat:
                 return False
         try:
             for lane in waiting:
-                top_up(celery_app(), lane)
+                top_up(self._publishing, lane)
         except Exception as exc:  # whatever a broker that is away, hangs or is full makes of it: nobody hears then
             _log.info("no_hearing_test", reason=repr(exc))
             return False

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from registry.parsed import Parsed
-from registry.scores import Runtime
+from registry.scores import Runtime, Scores, merged
 from registry.scoring import Scored, score
 from registry.signature import Signature
 
@@ -83,13 +83,11 @@ def _taken(parsed: Parsed, at: npt.NDArray[np.int64]) -> Parsed:
 
 def _merged(parsed: Parsed, scored: Scored, known: dict[int, tuple[Any, Any]]) -> Scored:
     """What was scored now and what was known, in the order of the rows."""
-    at = np.array(list(known), dtype=np.int64)
-    rows = np.concatenate([scored.rows, parsed.rows[at]])
-    order = np.argsort(rows)
+    known_rows = parsed.rows[list(known)]
     labels = np.array([label for label, _ in known.values()], dtype=scored.prediction.dtype)
-    probabilities = scored.probabilities
-    if probabilities is not None:
-        probabilities = np.concatenate([probabilities, np.array([row for _, row in known.values()])])[order]
-    rows = rows[order]
+    with_probabilities = scored.probabilities is not None
+    remembered = Scores(labels, np.array([row for _, row in known.values()]) if with_probabilities else None)
+    scores = merged(Scores(scored.prediction, scored.probabilities), scored.rows, remembered, known_rows)
+    rows = np.sort(np.concatenate([scored.rows, known_rows]))
     keys = None if parsed.keys is None else parsed.keys.take(pa.array(np.searchsorted(parsed.rows, rows)))
-    return Scored(rows, keys, np.concatenate([scored.prediction, labels])[order], probabilities, scored.errors)
+    return Scored(rows, keys, scores.prediction, scores.probabilities, scored.errors)

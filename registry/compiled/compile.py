@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline
 from registry.compiled.graph import IR_VERSION, OPSETS, Graph
 from registry.compiled.heads import head_of
 from registry.compiled.runtime import OUTPUT, input_name
+from registry.estimator import taken_apart
 from registry.signature import Column, Signature
 from registry.sklearn_runtime import SklearnRuntime
 
@@ -36,7 +37,8 @@ def compile_model(runtime: SklearnRuntime, signature: Signature) -> bytes:
     Raises:
         NotCompilable: some part of it has no counterpart.
     """
-    steps, estimator = _taken_apart(runtime)
+    transformers, estimator = taken_apart(runtime.model)
+    steps = transformers if runtime.preprocessor is None else [runtime.preprocessor, *transformers]
     head = head_of(estimator)
     if head is None:
         raise NotCompilable(f"there is no exact conversion of {type(estimator).__name__}")
@@ -60,19 +62,6 @@ def compile_model(runtime: SklearnRuntime, signature: Signature) -> bytes:
     model.ir_version = IR_VERSION
     content: bytes = model.SerializeToString()
     return content
-
-
-def _taken_apart(runtime: SklearnRuntime) -> tuple[list[Any], Any]:
-    """(transformers, estimator)."""
-    steps = [] if runtime.preprocessor is None else [runtime.preprocessor]
-    model = runtime.model
-    while isinstance(model, Pipeline) or hasattr(model, "best_estimator_"):
-        if isinstance(model, Pipeline):
-            steps += [step for _, step in model.steps[:-1] if step not in (None, "passthrough")]
-            model = model.steps[-1][1]
-        else:
-            model = model.best_estimator_
-    return steps, model
 
 
 def _preprocessing(steps: Sequence[Any], signature: Signature) -> ModelProto:

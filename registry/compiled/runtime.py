@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from registry.compiled.record import Guards
-from registry.model_input import single, to_model_input
+from registry.model_input import objects, single, to_model_input
 from registry.onnx_runtime import NULL_TEXT, session
-from registry.scores import Kind, Runtime, Scores
+from registry.scores import Kind, Runtime, Scores, merged
 from registry.signature import Column, Frame, Signature
-from registry.sklearn_runtime import TIE, SklearnRuntime
+from registry.sklearn_runtime import SklearnRuntime, most_probable
 
 #: The output of a compiled form.
 OUTPUT = "scores"
@@ -36,9 +36,6 @@ class Batch:
     features: Any
     tensors: dict[str, npt.NDArray[Any]]
     apart: npt.NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.apart)
 
     def __getitem__(self, rows: slice) -> Batch:
         features = self.features.slice(rows.start, rows.stop - rows.start)
@@ -68,8 +65,12 @@ class CompiledRuntime(Runtime):
             if column.name in self._guards.null and values.null_count:
                 apart |= pc.is_null(values).to_numpy(zero_copy_only=False)
             if column.type in ("category", "text"):
-                tensor, unseen = _words(column, values, check=column.name in self._guards.unseen)
-                apart |= unseen
+                tensor = objects(values, NULL_TEXT)
+                if column.name in self._guards.unseen:
+                    known = pc.is_in(
+                        pc.cast(values, pa.string()), pa.array([*(column.categories or ()), None], pa.string())
+                    )
+                    apart |= ~known.to_numpy(zero_copy_only=False)
             else:
                 tensor = pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
                 apart |= np.abs(tensor) > LARGEST
@@ -85,7 +86,7 @@ class CompiledRuntime(Runtime):
         theirs = self._originals(batch, apart)
         if not own.size:
             return theirs
-        return _merged(self._own(batch.take(own)), own, theirs, apart)
+        return merged(self._own(batch.take(own)), own, theirs, apart)
 
     def answers(self, batch: Batch) -> npt.NDArray[np.float64]:
         """What the graph alone answers to n rows: probabilities (n, k), or (n, 1) for a regression."""
@@ -113,41 +114,10 @@ class CompiledRuntime(Runtime):
         answers = self.answers(batch)
         if self.classes is None:
             return Scores(answers[:, 0], None)
-        prediction = self.classes.take(np.argmax(answers, axis=1))
-        ties = np.flatnonzero(_tied(answers))
-        if ties.size:
-            prediction[ties] = self._originals(batch, ties).prediction
-        return Scores(prediction, answers)
+        return Scores(
+            most_probable(self.classes, answers, lambda ties: self._originals(batch, ties).prediction), answers
+        )
 
     def _originals(self, batch: Batch, rows: npt.NDArray[np.intp]) -> Scores:
         features = batch.features.take(pa.array(rows))
         return self._original.predict(to_model_input(features, self._signature), class_from="probabilities")
-
-
-def _merged(some: Scores, places: npt.NDArray[Any], others: Scores, other_places: npt.NDArray[Any]) -> Scores:
-    order = np.argsort(np.concatenate([places, other_places]))
-    prediction = np.concatenate([some.prediction, others.prediction])[order]
-    if some.probabilities is None or others.probabilities is None:
-        return Scores(prediction, None)
-    return Scores(prediction, np.concatenate([some.probabilities, others.probabilities])[order])
-
-
-def _words(column: Column, values: Any, *, check: bool) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.bool_]]:
-    """(texts (n,), which of them are none of the column's categories)."""
-    if not pa.types.is_dictionary(values.type):
-        values = values.dictionary_encode()
-    # One Python string per distinct word instead of one per row; the last place is the null.
-    words = [*values.dictionary.to_pylist(), None]
-    codes = values.indices if not values.null_count else pc.fill_null(values.indices, len(words) - 1)
-    codes = codes.to_numpy(zero_copy_only=False)
-    known = {*(column.categories or ()), None}
-    strange = np.array([check and word not in known for word in words])
-    texts = np.array([NULL_TEXT if word is None else word for word in words], dtype=object)
-    return texts.take(codes), strange.take(codes)
-
-
-def _tied(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    if not len(probabilities):
-        return np.zeros(0, dtype=bool)
-    top = np.partition(probabilities, -2, axis=1)[:, -2:]
-    return np.asarray(top[:, 1] - top[:, 0] < TIE)
