@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Sequence[str]] = {
     "singles": ("--clients", "4"),
     "singles_against": (),
     "claims": (),
+    "growth": (),
     "blue_green": (),
     "drift": (),
     "audits": (),

@@ -25,10 +25,8 @@ def chunks_between(
 
     They come in an order that is random but the same for the same `seed`, and are as many as have `rows` rows, about.
     """
-    at = sa.func.coalesce(job.c.as_of, chunk.c.finished_at)
-    shuffled = sa.func.md5(sa.func.concat(seed, chunk.c.job_id, chunk.c.number)).label("place")
-    within = (
-        sa.select(chunk.c.job_id, chunk.c.number, chunk.c.rows, shuffled)
+    scored = (
+        sa.select(chunk.c.job_id, chunk.c.number, chunk.c.rows)
         .join(job, job.c.id == chunk.c.job_id)
         .where(
             chunk.c.version_id == version_id,
@@ -36,13 +34,15 @@ def chunks_between(
             job.c.state != "receiving",
             job.c.endpoint != VALIDATION,
             job.c.inputs_removed_at.is_(None),
-            at >= start,
-            at < end,
         )
-        .order_by(shuffled)
-        .limit(rows)
-        .subquery()
     )
+    # An index for each: by when a chunk was done, and by the time that its job says.
+    of_window = sa.union_all(
+        scored.where(job.c.as_of.is_(None), chunk.c.finished_at >= start, chunk.c.finished_at < end),
+        scored.where(job.c.version_id == version_id, job.c.as_of >= start, job.c.as_of < end),
+    ).subquery()
+    shuffled = sa.func.md5(sa.func.concat(seed, of_window.c.job_id, of_window.c.number)).label("place")
+    within = sa.select(of_window, shuffled).order_by(shuffled).limit(rows).subquery()
     before = sa.func.sum(within.c.rows).over(order_by=within.c.place, rows=(None, -1))
     counted = sa.select(within, sa.func.coalesce(before, 0).label("before")).subquery()
     return list(
@@ -104,6 +104,7 @@ def last_chunks(
         .where(
             chunk.c.version_id.in_(version_ids),
             chunk.c.state == "done",
+            job.c.version_id.in_(version_ids),
             job.c.state != "receiving",
             job.c.endpoint != VALIDATION,
             job.c.inputs_removed_at.is_(None),

@@ -200,6 +200,15 @@ job = sa.Table(
     ),
     sa.UniqueConstraint("tenant", "idempotency_key"),
     sa.Index("job_list_idx", "tenant", sa.text("id DESC"), postgresql_where=sa.text("state <> 'receiving'")),
+    # Jobs of a model, and those that did not simply succeed, where most are of other models and did.
+    sa.Index("job_version_idx", "version_id", "id"),
+    sa.Index(
+        "job_unusual_idx",
+        "tenant",
+        "state",
+        "id",
+        postgresql_where=sa.text("state IN ('completed_with_errors', 'failed', 'canceled')"),
+    ),
     sa.Index("job_as_of_idx", "version_id", "as_of", postgresql_where=sa.text("as_of IS NOT NULL")),
     sa.Index("job_open_idx", "lane", "id", postgresql_where=sa.text("state IN ('receiving', 'queued', 'running')")),
     # A job's counters change with each chunk, its state moves it between partial indexes, which scans of open jobs read.
@@ -243,6 +252,8 @@ chunk = sa.Table(
     sa.Index("chunk_turn_idx", *_TURN, postgresql_where=sa.text("state = 'queued'")),
     sa.Index("chunk_suspect_turn_idx", *_TURN, postgresql_where=sa.text("state = 'queued' AND crashes > 0")),
     sa.Index("chunk_lease_idx", "lease_until", postgresql_where=sa.text("state = 'running'")),
+    # What was scored of a version in some time, for audits and trainings that look at inputs again.
+    sa.Index("chunk_done_idx", "version_id", "finished_at", postgresql_where=sa.text("state = 'done'")),
     # Each chunk leaves two old versions of its row, and of its entries in the indexes that claims read.
     postgresql_with={
         "autovacuum_vacuum_scale_factor": "0.01",

@@ -11,6 +11,7 @@ JOIN outcome_window AS o
  AND (o.dirty OR o.labelled > 0)
 WHERE c.version_id = ANY (CAST(:version_ids AS integer[]))
   AND c.state = 'done'
+  AND c.finished_at >= now() - make_interval(days => :max_age_days) -- no chunk is done before its job is there
   AND job.created_at >= now() - make_interval(days => :max_age_days)
 ORDER BY at DESC, c.job_id DESC, c.number DESC
 LIMIT :limit

@@ -27,7 +27,10 @@ WITH block AS MATERIALIZED (
 SELECT b.job_id, COALESCE(b.rows[place], b.first_row + place - 1) AS row, b.version_id, b.record_keys[place] AS record_key,
        b.predictions[place] AS prediction, b.probability[place] AS probability, b.scored_at
 FROM block
-JOIN prediction_block AS b USING (job_id, first_row),
+CROSS JOIN LATERAL (
+    -- OFFSET: the planner expects more blocks than there are, and would rather read all than look up these.
+    SELECT * FROM prediction_block AS b WHERE b.job_id = block.job_id AND b.first_row = block.first_row OFFSET 0
+) AS b,
      unnest(array_positions(b.record_keys, CAST(:key AS text))) AS place
 ORDER BY job_id DESC, row DESC
 LIMIT :limit

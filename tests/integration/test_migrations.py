@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -181,6 +183,31 @@ def test_chunks_of_the_release_before_get_their_tenant(empty_database_url: str) 
     with transaction(engine) as connection:
         assert connection.execute(sa.text("SELECT DISTINCT tenant FROM chunk")).scalars().all() == ["theirs"]
     engine.dispose()
+
+
+def test_an_index_that_an_attempt_left_half_made_is_made_anew(empty_database_url: str) -> None:
+    """One that was cut off while it was made beside others' writing is there, under its name, and of no use."""
+    migrations.upgrade(empty_database_url, "0012")
+    engine = create_engine(empty_database_url, name="tests", role=None)
+    with engine.connect() as connection:
+        connection.execute(sa.text("CREATE INDEX job_version_idx ON job (created_by)"))
+        connection.commit()
+        migrations.upgrade(empty_database_url)
+        (found,) = [each for each in sa.inspect(connection).get_indexes("job") if each["name"] == "job_version_idx"]
+    assert found["column_names"] == ["version_id", "id"]
+    engine.dispose()
+
+
+def test_of_upgrades_at_once_one_works_and_the_others_find_it_done(empty_database_url: str) -> None:
+    program = "import sys, migrations; migrations.upgrade(sys.argv[1])"
+    both = [
+        subprocess.Popen([sys.executable, "-c", program, empty_database_url], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for one in both:
+        _, told = one.communicate(timeout=60)
+        assert one.returncode == 0, told
+    assert migrations.check(empty_database_url).fits
 
 
 def test_what_does_not_compress_is_stored_as_it_is(engine: Engine) -> None:
