@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from functools import lru_cache
 
 from celery import Celery
 from kombu.entity import Queue
+from kombu.messaging import Producer
 
 import logs
 from settings import get_settings
@@ -75,11 +77,11 @@ def celery_app(name: str = "scorehouse", *, publish_only: bool = True) -> Celery
     return app
 
 
-def publish(app: Celery, kind: str, count: int = 1) -> None:
+def publish(app: Celery, kind: str, count: int = 1, producer: Producer | None = None) -> None:
     """Send permits of one kind now; raises whatever the transport raises when the broker does not answer."""
     task, queue = PERMITS[kind]
     for _ in range(count):
-        app.send_task(task, queue=queue, ignore_result=True, retry=False, expires=60)
+        app.send_task(task, queue=queue, ignore_result=True, retry=False, expires=60, producer=producer)
 
 
 def top_up(app: Celery, kind: str, count: int = 1) -> None:
@@ -89,22 +91,22 @@ def top_up(app: Celery, kind: str, count: int = 1) -> None:
     does not grow while nobody takes from it.
     """
     _, queue = PERMITS[kind]
-    with app.pool.acquire() as connection:
-        channel = connection.default_channel
+    with app.producer_pool.acquire(block=True) as producer:
         try:
-            waiting = channel.queue_declare(queue, passive=True).message_count
-        except connection.channel_errors:
+            waiting = producer.channel.queue_declare(queue, passive=True).message_count
+        except producer.connection.channel_errors:
             waiting = 0  # an empty queue is none
-    publish(app, kind, max(count - waiting, 0))
+        publish(app, kind, max(count - waiting, 0), producer)
 
 
 class Publisher:
     """Publishes permits from a thread of its own, so that a submission never waits for the broker.
 
-    Requests that come while one is being published share the next one.
+    Requests that come while one is being published share the next one. What a broker does not take is offered again until
+    it does, so that work does not wait for the next kick once it is back.
     """
 
-    # After a failure the broker is left alone this long; the kicker does what is missed.
+    # After a failure the broker is left alone this long.
     _PAUSE_SECONDS = 1.0
 
     def __init__(self) -> None:
@@ -127,21 +129,37 @@ class Publisher:
         except LookupError as exc:
             _log.warning("no_broker", hint="only workers that poll find what waits", reason=str(exc))
             return
+        failing = False
         while True:
             with self._changed:
                 while not self._wanted:
                     self._changed.wait()
                 wanted, self._wanted = self._wanted, {}
             try:
-                for kind, count in wanted.items():
-                    top_up(app, kind, count)
+                _top_up_all(app, wanted)
             except Exception as exc:
-                _log.warning(
-                    "permits_failed",
-                    hint="the broker takes no permits now; the kicker publishes when it does",
-                    error=repr(exc),
-                )
+                if not failing:
+                    hint = "the broker takes no permits now; they are offered again until it does"
+                    _log.warning("permits_failed", hint=hint, error=repr(exc))
+                failing = True
+                with self._changed:
+                    for kind, count in wanted.items():
+                        self._wanted[kind] = max(self._wanted.get(kind, 0), count)
                 time.sleep(self._PAUSE_SECONDS)
+            else:
+                if failing:
+                    _log.info("permits_resumed")
+                failing = False
+
+
+def _top_up_all(app: Celery, wanted: Mapping[str, int]) -> None:
+    """Twice if need be: a connection that the network has forgotten fails once, and is made anew."""
+    try:
+        for kind, count in wanted.items():
+            top_up(app, kind, count)
+    except Exception:
+        for kind, count in wanted.items():
+            top_up(app, kind, count)
 
 
 @lru_cache(maxsize=1)
