@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 from customers import Customers, File
-from harness import MODEL, VERSION, Harness
+from harness import MODEL, ROWS, VERSION, Harness
 from trial import Trial
 
 from benchmarks.slow_clients import EndlessBody, slow_bodies
@@ -70,8 +70,10 @@ def test_a_hundred_submits_at_once_with_one_key_make_one_job(
 
 
 def test_a_job_keeps_its_version_when_production_is_switched(
-    begin: Begin, harness: Harness, customers: Customers, file: File
+    begin: Begin, harness: Harness, customers: Customers
 ) -> None:
+    # Twice the usual number: a deployment takes some seconds.
+    file = customers.file(2 * ROWS)
     trial = begin(24, "production is switched in mid-job and rolled back")
     harness.register("2.0.0", seconds_per_row=0.0)
     harness.client.deploy(MODEL, VERSION)

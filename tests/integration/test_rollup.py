@@ -19,7 +19,11 @@ from monitoring import rollup
 
 NOW = datetime.now(UTC)
 ALWAYS = (NOW - timedelta(days=400), NOW + timedelta(days=2))
-TODAY = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def today() -> datetime:
+    """When the tests run, which may be the day after that on which they were collected."""
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 @pytest.fixture
@@ -44,7 +48,7 @@ def seen(version: Audited) -> dict[str, Any]:
 
 def test_a_roll_up_changes_no_sum(engine: Engine, version: Audited) -> None:
     version.score(30, 20)
-    version.score(7, endpoint="predict", as_of=TODAY - timedelta(days=40, hours=3))
+    version.score(7, endpoint="predict", as_of=today() - timedelta(days=40, hours=3))
     version.receive(10)
     version.finish_one(errored=4)
     before = seen(version)
@@ -149,7 +153,7 @@ def test_what_was_scored_counts_though_its_job_is_gone(engine: Engine, version: 
 
 
 def test_hours_become_days_after_eight_days_and_sums_stay(engine: Engine, version: Audited) -> None:
-    old, young = TODAY - timedelta(days=9), TODAY - timedelta(days=8)
+    old, young = today() - timedelta(days=9), today() - timedelta(days=8)
     for hour, rows in ((3, 10), (3, 5), (17, 20)):
         version.score(rows, as_of=old + timedelta(hours=hour))
         version.score(rows, as_of=young + timedelta(hours=hour))
@@ -171,7 +175,7 @@ def test_hours_become_days_after_eight_days_and_sums_stay(engine: Engine, versio
 
 
 def test_rows_stand_in_the_hour_that_they_are_of(engine: Engine, version: Audited) -> None:
-    hour = TODAY - timedelta(hours=5)
+    hour = today() - timedelta(hours=5)
     for minutes in (0, 59, 60):
         version.score(10, as_of=hour + timedelta(minutes=minutes))
     for _ in range(2):  # not rolled up, and rolled up
@@ -218,7 +222,7 @@ class Random:
 
     def submit(self) -> None:
         old = self.random.choice(
-            [None, TODAY - timedelta(days=self.random.randint(7, 10), hours=self.random.randint(0, 23))]
+            [None, today() - timedelta(days=self.random.randint(7, 10), hours=self.random.randint(0, 23))]
         )
         self.version.receive(*self.sizes(), as_of=old, endpoint=self.random.choice(["jobs", "predict"]))
 
