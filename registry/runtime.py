@@ -55,7 +55,7 @@ def load_compiled(path: Path, compiled: Compiled, original: Runtime, signature: 
     with _vouched_for(path, compiled.digest) as file, _loading():
         from registry.compiled.runtime import CompiledRuntime  # noqa: PLC0415 - as said above
 
-        return CompiledRuntime(original, file.read(), signature, compiled.guards)
+        return CompiledRuntime(original, file.read(), signature, compiled.guards, compiled.sorted_by)
 
 
 @contextmanager

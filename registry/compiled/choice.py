@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from registry.compiled.compile import NotCompilable, compile_model
+from registry.compiled.most_asked import most_asked
 from registry.compiled.parity import agreement
 from registry.compiled.record import Compiled, Lane, Seconds, Wanted
 from registry.compiled.runtime import CompiledRuntime
@@ -51,7 +52,12 @@ def choose(
             raise
         return Compiled(wanted=wanted, reason=storable(str(exc)))
     compiled = CompiledRuntime(original, content, signature, agreed.guards)
-    seconds = {lane: _measured(original, compiled, features, signature, rows) for lane, rows in ROWS.items()}
+    sorted_by = most_asked(original, signature)
+    if sorted_by:
+        in_order = CompiledRuntime(original, content, signature, agreed.guards, sorted_by)
+        as_they_come, ordered = _measured((compiled, in_order), features, signature, ROWS["bulk"])
+        compiled, sorted_by = (in_order, sorted_by) if ordered < WORTH * as_they_come else (compiled, [])
+    seconds = {lane: _seconds(original, compiled, features, signature, rows) for lane, rows in ROWS.items()}
     lanes = [lane for lane, found in seconds.items() if wanted == "onnx" or found.onnx < WORTH * found.sklearn]
     return Compiled(
         wanted=wanted,
@@ -60,6 +66,7 @@ def choose(
         size=len(content) if lanes else None,
         lanes=lanes,
         guards=agreed.guards,
+        sorted_by=sorted_by if "bulk" in lanes else [],
         rows=agreed.rows,
         probes=agreed.probes,
         flips=agreed.flips,
@@ -68,13 +75,18 @@ def choose(
     )
 
 
-def _measured(original: Runtime, compiled: Runtime, features: Any, signature: Signature, rows: int) -> Seconds:
-    """By turns, each from the features of parsed rows to the scores."""
+def _seconds(original: Runtime, compiled: Runtime, features: Any, signature: Signature, rows: int) -> Seconds:
+    sklearn, onnx = _measured((original, compiled), features, signature, rows)
+    return Seconds(rows=min(rows, features.num_rows), sklearn=sklearn, onnx=onnx)
+
+
+def _measured(runtimes: Sequence[Runtime], features: Any, signature: Signature, rows: int) -> list[float]:
+    """Medians of seconds, by turns, each from the features of parsed rows to the scores."""
     piece = features.slice(0, rows)
-    taken: dict[str, list[float]] = {"sklearn": [], "onnx": []}
+    taken: list[list[float]] = [[] for _ in runtimes]
     for _ in range(_REPEATS):
-        for name, runtime in (("sklearn", original), ("onnx", compiled)):
+        for runtime, times in zip(runtimes, taken, strict=True):
             began = time.perf_counter()
             runtime.predict(runtime.model_input(piece, signature), class_from="probabilities")
-            taken[name].append(time.perf_counter() - began)
-    return Seconds(rows=piece.num_rows, **{name: statistics.median(each) for name, each in taken.items()})
+            times.append(time.perf_counter() - began)
+    return [statistics.median(times) for times in taken]

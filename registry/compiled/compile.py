@@ -37,8 +37,7 @@ def compile_model(runtime: SklearnRuntime, signature: Signature) -> bytes:
     Raises:
         NotCompilable: some part of it has no counterpart.
     """
-    transformers, estimator = taken_apart(runtime.model)
-    steps = transformers if runtime.preprocessor is None else [runtime.preprocessor, *transformers]
+    steps, estimator = parts(runtime)
     head = head_of(estimator)
     if head is None:
         raise NotCompilable(f"there is no exact conversion of {type(estimator).__name__}")
@@ -62,6 +61,12 @@ def compile_model(runtime: SklearnRuntime, signature: Signature) -> bytes:
     model.ir_version = IR_VERSION
     content: bytes = model.SerializeToString()
     return content
+
+
+def parts(runtime: SklearnRuntime) -> tuple[list[Any], Any]:
+    """The transformers in their order, and the estimator."""
+    transformers, estimator = taken_apart(runtime.model)
+    return (transformers if runtime.preprocessor is None else [runtime.preprocessor, *transformers]), estimator
 
 
 def _preprocessing(steps: Sequence[Any], signature: Signature) -> ModelProto:

@@ -32,6 +32,7 @@ class Seconds(BaseModel):
 class Compiled(BaseModel):
     """`lanes` are those in which the compiled form scores; without any, `reason` says why.
 
+    Where rows are scored in the order of some columns, because that is faster, `sorted_by` names these.
     `rows` of the reference and `probes` were compared: `flips` of them had another class before ties were left to the
     original, and `max_difference` is that of a probability, or of a value (relative above 1).
     """
@@ -44,6 +45,7 @@ class Compiled(BaseModel):
     size: int | None = None
     lanes: list[Lane] = []
     guards: Guards = Guards()
+    sorted_by: list[str] = []
     rows: int | None = None
     probes: int | None = None
     flips: int | None = None

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from registry.compiled.order import SORTED_FROM, alike
 from registry.compiled.record import Guards
 from registry.model_input import objects, single, to_model_input
 from registry.onnx_runtime import NULL_TEXT, session
@@ -47,14 +48,27 @@ class Batch:
 
 
 class CompiledRuntime(Runtime):
-    """Answers as its original does: numbers within 1e-10, classes exactly, since ties are the original's too."""
+    """Answers as its original does: numbers within 1e-10, classes exactly, since ties are the original's too.
 
-    def __init__(self, original: SklearnRuntime, content: bytes, signature: Signature, guards: Guards) -> None:
+    Args:
+        sorted_by: numbers by which many rows are put in order before they are scored.
+    """
+
+    def __init__(
+        self,
+        original: SklearnRuntime,
+        content: bytes,
+        signature: Signature,
+        guards: Guards,
+        sorted_by: Sequence[str] = (),
+    ) -> None:
         self._original = original
         self._signature = signature
         self._session = session(content)
         self._takes = {each.name for each in self._session.get_inputs()}
         self._guards = guards
+        places = {column.name: place for place, column in enumerate(signature.columns)}
+        self._sorted_by = [input_name(places[name]) for name in sorted_by]
         self.name, self.classes, self.fitted_with = original.name, original.classes, original.fitted_with
         self.has_probability = original.has_probability
 
@@ -91,6 +105,15 @@ class CompiledRuntime(Runtime):
     def answers(self, batch: Batch) -> npt.NDArray[np.float64]:
         """What the graph alone answers to n rows: probabilities (n, k), or (n, 1) for a regression."""
         tensors = {name: tensor for name, tensor in batch.tensors.items() if name in self._takes}
+        if not self._sorted_by or len(batch.apart) < SORTED_FROM:
+            return self._run(tensors)
+        order = alike([batch.tensors[name][:, 0] for name in self._sorted_by])
+        found = self._run({name: tensor[order] for name, tensor in tensors.items()})
+        answers = np.empty_like(found)
+        answers[order] = found
+        return answers
+
+    def _run(self, tensors: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
         (found,) = self._session.run([OUTPUT], tensors)
         return np.asarray(found)
 

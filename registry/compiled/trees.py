@@ -38,8 +38,32 @@ class Tree:
     members: dict[int, Sequence[float]] = field(default_factory=dict)
 
 
+#: An operator takes one row after the other through all of its trees: of more nodes, each row would fetch them anew from
+#: beyond the processor's nearest caches.
+MOST_NODES = 2_000
+
+
 def add_trees(graph: Graph, features: str, trees: Sequence[tuple[int, Tree]], targets: int) -> str:
     """The sums (n, targets) of the leaves that rows reach; `trees` with the target that each of them adds to."""
+    sums = [_add(graph, features, group, targets) for group in _groups(trees)]
+    return sums[0] if len(sums) == 1 else graph.add("Sum", *sums)
+
+
+def _groups(trees: Sequence[tuple[int, Tree]]) -> Iterator[list[tuple[int, Tree]]]:
+    """Of at most `MOST_NODES` inner nodes, or of one tree."""
+    group: list[tuple[int, Tree]] = []
+    size = 0
+    for target, tree in trees:
+        nodes = int((~tree.is_leaf).sum())
+        if group and size + nodes > MOST_NODES:
+            yield group
+            group, size = [], 0
+        group.append((target, tree))
+        size += nodes
+    yield group
+
+
+def _add(graph: Graph, features: str, trees: Sequence[tuple[int, Tree]], targets: int) -> str:
     nodes = _Nodes()
     for target, tree in trees:
         nodes.append(target, tree)
@@ -139,13 +163,13 @@ def grown(tree: Any, values: npt.NDArray[np.float64]) -> Tree:
 
 def boosted(estimator: Any) -> Iterator[tuple[int, Tree]]:
     """The trees of a HistGradientBoosting estimator, on its columns as they come in, with the class of each."""
-    columns = _Columns(estimator)
+    columns = Columns(estimator)
     for predictors in estimator._predictors:
         for target, predictor in enumerate(predictors):
             yield target, _histogram_tree(predictor, columns)
 
 
-class _Columns:
+class Columns:
     """Where the columns of a HistGradientBoosting's trees come from: it puts the encoded ones first."""
 
     def __init__(self, estimator: Any) -> None:
@@ -160,7 +184,7 @@ class _Columns:
             self.values[place] = np.asarray(categories, dtype=np.float64)  # numbers, else ValueError
 
 
-def _histogram_tree(predictor: Any, columns: _Columns) -> Tree:
+def _histogram_tree(predictor: Any, columns: Columns) -> Tree:
     nodes = predictor.nodes
     missing_left = nodes["missing_go_to_left"].astype(bool)
     left, right = nodes["left"].astype(np.int64), nodes["right"].astype(np.int64)

@@ -33,8 +33,10 @@ from threadpoolctl import threadpool_limits
 from errors import ArtefactRefused, InvalidPackage
 from registry.compiled import heads
 from registry.compiled.graph import Graph
+from registry.compiled.most_asked import most_asked
+from registry.compiled.order import SORTED_FROM, alike
 from registry.compiled.record import Compiled
-from registry.compiled.trees import Tree, add_trees
+from registry.compiled.trees import MOST_NODES, Tree, add_trees
 from registry.examine import Package, examine
 from registry.parse import Parsed, parse_csv
 from registry.runtime import load, load_compiled
@@ -187,6 +189,64 @@ def test_fresh_rows_are_answered_alike(kind: str, register: Register) -> None:
         assert np.abs(compiled.probabilities - original.probabilities).max() <= CLOSE
     assert version.package.compiled.flips == 0
     assert version.package.compiled.lanes == ["interactive", "bulk"]
+
+
+@pytest.mark.parametrize("kind", ["forest", "extra trees", "boosting of three", "forest of numbers"])
+def test_rows_that_are_sorted_before_get_the_same_answers(kind: str, tmp_path: Path, register: Register) -> None:
+    model, target = KINDS[kind]
+    version = register(model.fit(TRAINING[WORDS + NUMBERS], TRAINING[target]), target)
+    columns = most_asked(version.original, version.package.signature)
+    assert sorted(columns) == sorted(NUMBERS)
+    many = version.parsed(people(4 * SORTED_FROM, strange=True))
+    plain, in_order = (
+        score(
+            load_compiled(
+                tmp_path / "compiled",
+                version.package.compiled.model_copy(update={"sorted_by": sorted_by}),
+                version.original,
+                version.package.signature,
+            ),
+            many,
+            version.package.signature,
+        )
+        for sorted_by in ([], columns)
+    )
+    assert in_order.prediction.tolist() == plain.prediction.tolist()
+    assert in_order.rows.tolist() == plain.rows.tolist()
+    if plain.probabilities is not None:
+        assert in_order.probabilities is not None
+        assert in_order.probabilities.tolist() == plain.probabilities.tolist()
+
+
+def test_rows_that_are_alike_come_together() -> None:
+    few, many = np.repeat([0.0, 1.0], 500), RNG.normal(size=1000)
+    order = alike([few[RNG.permutation(1000)], many])
+    assert sorted(order) == list(range(1000))
+    shuffled = few[RNG.permutation(1000)]
+    in_order = shuffled[alike([shuffled, many])]
+    assert np.count_nonzero(np.diff(in_order)) == 1
+
+
+@pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf, 1e300])
+def test_any_numbers_can_be_sorted_by(strange: float) -> None:
+    some = np.where(RNG.random(50) < 0.5, strange, RNG.normal(size=50))
+    assert sorted(alike([some, np.full(50, strange)])) == list(range(50))
+
+
+def test_an_estimator_without_trees_asks_for_nothing(register: Register) -> None:
+    model, target = KINDS["logistic"]
+    version = register(model.fit(TRAINING[WORDS + NUMBERS], TRAINING[target]), target)
+    assert most_asked(version.original, version.package.signature) == []
+    assert version.package.compiled.sorted_by == []
+
+
+def test_trees_beyond_what_a_cache_holds_are_summed_in_groups(register: Register) -> None:
+    model = make_pipeline(one_hot(), RandomForestClassifier(30, random_state=0))
+    version = register(model.fit(TRAINING[WORDS + NUMBERS], TRAINING["two"]), "two")
+    assert sum(tree.tree_.node_count for tree in model[-1].estimators_) // 2 > MOST_NODES
+    original, compiled = version.scored(FRESH)
+    assert compiled.prediction.tolist() == original.prediction.tolist()
+    assert np.abs(compiled.probabilities - original.probabilities).max() <= CLOSE
 
 
 def test_an_estimator_on_bare_numbers(register: Register) -> None:
