@@ -1,8 +1,8 @@
-"""Bulk scoring against the script a user would write, in pairs in one run: time, equality and memory.
+"""Bulk scoring against the script a user would write, and against an expert's, by turns in one run: time, CPU, equality, memory.
 
     python -m benchmarks.bulk --rows 10000 1000000 --repeats 5 --models logistic histgb
 
-Each repeat runs both on the same file, in alternating order, so that a machine that gets slower slows both. Two times are
+Each repeat runs all on the same file, in alternating order, so that a machine that gets slower slows all. Two times are
 compared: the work (ours from the start of the upload to the end of the download; the script's reading + predicting + writing,
 without imports and the model's loading), and the whole process from start to end.
 Writes benchmarks/reports/bulk.json and bulk.md, and exits 1 when results differ.
@@ -20,15 +20,17 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
 
-from benchmarks import pandas_script
+from benchmarks import expert_script, pandas_script
 from benchmarks.equality import Comparison, compare
 from benchmarks.files import MODELS, csv_file, model_files
 from benchmarks.memory import MemorySampler, Peak
 from benchmarks.stack import Seconds, deploy, memory_roots, running_stack, score
+from benchmarks.usage import Usage, of_ended_children, of_trees
 from cli.background import BackgroundStack
 from examples.churn.data import COLUMNS
 
@@ -37,10 +39,13 @@ REPORTS = Path(__file__).parent / "reports"
 
 @dataclass(frozen=True)
 class Pair:
-    """One repeat."""
+    """One repeat; what was used is of whole processes, of Scorehouse all of the stack and the command."""
 
     scorehouse: Seconds
     script: Seconds
+    expert: Seconds
+    used: Usage
+    script_used: Usage
 
     @property
     def ratio(self) -> float:
@@ -49,6 +54,15 @@ class Pair:
     @property
     def whole_ratio(self) -> float:
         return self.scorehouse.whole / self.script.whole
+
+    @property
+    def expert_ratio(self) -> float:
+        """Of the expert's script to the plain one."""
+        return self.expert.work / self.script.work
+
+    @property
+    def cpu_ratio(self) -> float:
+        return self.used.cpu / self.script_used.cpu
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,10 @@ class Measurement:
             "rows_per_second": self.rows / ours,
             "ratio": _spread([pair.ratio for pair in self.pairs]),
             "whole_ratio": _spread([pair.whole_ratio for pair in self.pairs]),
+            "expert_ratio": _spread([pair.expert_ratio for pair in self.pairs]),
+            "cpu_ratio": _spread([pair.cpu_ratio for pair in self.pairs]),
+            "cpu_microseconds_per_row": 1e6 * statistics.median(pair.used.cpu for pair in self.pairs) / self.rows,
+            "bytes_written_per_row": statistics.median(pair.used.written for pair in self.pairs) / self.rows,
             "equal": self.comparison.equal,
             "comparison": asdict(self.comparison),
             "memory_mib": {name: asdict(peak) for name, peak in sorted(self.peaks.items())},
@@ -135,18 +153,30 @@ def _pair(
     *,
     ours_first: bool,
 ) -> Pair:
-    def ours() -> Seconds:
-        return score(stack, file, model, outs[0])
+    roots = memory_roots(stack).values()
+
+    def ours() -> tuple[Seconds, Usage]:
+        before = of_trees(roots) + of_ended_children()
+        seconds = score(stack, file, model, outs[0])
+        return seconds, of_trees(roots) + of_ended_children() - before
+
+    def theirs() -> tuple[Seconds, Usage, Seconds]:
+        before = of_ended_children()
+        seconds = _script(pandas_script, model, file, outs[1])
+        used = of_ended_children() - before
+        with tempfile.TemporaryDirectory(prefix="scorehouse-benchmark-") as folder:
+            return seconds, used, _script(expert_script, model, file, Path(folder) / "expert.csv")
 
     if ours_first:
-        return Pair(ours(), _script(model, file, outs[1]))
-    script = _script(model, file, outs[1])
-    return Pair(ours(), script)
+        (seconds, used), (plain, plain_used, expert) = ours(), theirs()
+    else:
+        (plain, plain_used, expert), (seconds, used) = theirs(), ours()
+    return Pair(seconds, plain, expert, used, plain_used)
 
 
-def _script(model: str, file: Path, out: Path) -> Seconds:
+def _script(script: ModuleType, model: str, file: Path, out: Path) -> Seconds:
     artefact, _ = model_files(model)
-    command = [sys.executable, pandas_script.__file__, str(file), str(artefact), str(out)]
+    command = [sys.executable, str(script.__file__), str(file), str(artefact), str(out)]
     began = time.perf_counter()
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return Seconds(float(json.loads(done.stdout)["work"]), time.perf_counter() - began)
@@ -174,7 +204,9 @@ def _markdown(machine: dict[str, Any], measured: list[dict[str, Any]]) -> str:
     told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in machine.items())
     times = [
         f"| {one['model']} | {one['rows']:,} | {one['scorehouse_seconds']:.1f} | {one['script_seconds']:.2f} "
-        f"| {_range(one['ratio'])} | {_range(one['whole_ratio'])} | {one['rows_per_second']:,.0f} | {_equality(one)} |"
+        f"| {_range(one['ratio'])} | {one['expert_ratio']['median']:.2f} | {_range(one['whole_ratio'])} "
+        f"| {_range(one['cpu_ratio'])} | {one['cpu_microseconds_per_row']:.1f} | {one['bytes_written_per_row']:.0f} "
+        f"| {one['rows_per_second']:,.0f} | {_equality(one)} |"
         for one in measured
     ]
     parts = sorted({name for one in measured for name in one["memory_mib"]})
@@ -189,8 +221,12 @@ def _markdown(machine: dict[str, Any], measured: list[dict[str, Any]]) -> str:
             "reading + predicting + writing. Ratios are of each pair, the median with the lowest and highest; below 1 "
             "Scorehouse is faster. The whole processes include start-up, imports and, in the script, the model's loading.",
             "",
-            "| model | rows | Scorehouse s | script s | ratio | ratio of whole processes | rows/s | equal |",
-            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |", *times, "",
+            "The expert's script has arrow and two processes; its ratio is to the plain script. CPU is of whole processes, of "
+            "Scorehouse all of the stack and the command; bytes are what its processes hand to the disk.",
+            "",
+            "| model | rows | Scorehouse s | script s | ratio | expert's ratio | ratio of whole processes | ratio of CPU | CPU µs/row "
+            "| bytes/row | rows/s | equal |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |", *times, "",
             "Peak memory in MiB: the sum over the part's processes, shared pages split, then its growth over the smallest "
             "file with the same model (in brackets: the one largest process, shared pages in full).", "",
             "| model | rows | " + " | ".join(parts) + " |", "| --- | ---: |" + " ---: |" * len(parts), *memory, "",

@@ -26,13 +26,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
-import psutil
 from rich.progress import Progress
 
 from benchmarks.bulk import REPORTS
 from benchmarks.files import MODELS, model_files
 from benchmarks.singles import records_of_customers
 from benchmarks.stack import deploy, model_name, running_stack
+from benchmarks.usage import of_trees
 from cli import command_lines
 from cli.background import BackgroundStack, free_port
 from embedded.console import Console
@@ -55,12 +55,6 @@ class Service:
     url: str
     ask: Ask
     pids: list[int]
-
-    def cpu_seconds(self) -> float:
-        """Of all its processes so far."""
-        found = [psutil.Process(pid) for pid in self.pids if psutil.pid_exists(pid)]
-        every = {process.pid: process for head in found for process in (head, *head.children(recursive=True))}
-        return sum(sum(process.cpu_times()[:2]) for process in every.values())
 
 
 @dataclass(frozen=True)
@@ -109,7 +103,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _turn(name: str, service: Service, records: list[bytes], clients: int, seconds: float) -> Turn:
-    before, began = service.cpu_seconds(), time.perf_counter()
+    before, began = of_trees(service.pids).cpu, time.perf_counter()
     end = began + seconds
     with ThreadPoolExecutor(clients) as pool:
         loops = [pool.submit(_client, service, records[number::clients], end) for number in range(clients)]
@@ -117,7 +111,7 @@ def _turn(name: str, service: Service, records: list[bytes], clients: int, secon
     taken = time.perf_counter() - began
     good = [one * 1000 for one in waited if one is not None]
     p50, p95, p99 = np.percentile(good, [50, 95, 99]).tolist() if good else (0.0, 0.0, 0.0)
-    cpu = 1000 * (service.cpu_seconds() - before) / max(len(good), 1)
+    cpu = 1000 * (of_trees(service.pids).cpu - before) / max(len(good), 1)
     return Turn(name, clients, len(good), len(waited) - len(good), len(good) / taken, p50, p95, p99, cpu)
 
 
