@@ -39,6 +39,7 @@ from api.limits import TenantLimits
 from api.places import Places
 from api.rate_limits import FailedAuthentications, TenantRates
 from api.revocations import Revocations
+from api.signatures import Signatures
 from api.verification import Verifier
 from db.engine import TENANT_ROLE, create_engine, for_system
 from db.quotas import Quotas
@@ -81,6 +82,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         Revocations(for_system(engine), verifier.kids),
         Places.of(settings.api_threads),
         TenantLimits(for_system(engine), Quotas.of(settings)),
+        Signatures(),
     )
     app.extensions["scorehouse"] = context
     if settings.trusted_proxies:

@@ -25,9 +25,21 @@ from db.jobs import CHANNEL
 _log = logs.get(__name__)
 
 _LOOK_AGAIN_SECONDS = 1.0
+_LOOK_SOON_SECONDS = 0.05
 # Well below the `graceful_timeout` of gunicorn, after which a request that still waits would get no answer.
 _STOPPING_SECONDS = 10.0
 _RECONNECT_SECONDS = 1.0
+
+
+class End(threading.Event):
+    """Set when a job is over.
+
+    `look_seconds`: after how long to look in any case. While nobody listens yet, or again, that is soon.
+    """
+
+    def __init__(self, look_seconds: float) -> None:
+        super().__init__()
+        self.look_seconds = look_seconds
 
 
 class Completions:
@@ -37,7 +49,8 @@ class Completions:
         self._engine = engine
         self._places = threading.BoundedSemaphore(limit)
         self._lock = threading.Lock()
-        self._waiting: dict[str, set[threading.Event]] = defaultdict(set)
+        self._waiting: dict[str, set[End]] = defaultdict(set)
+        self._listening = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -46,15 +59,15 @@ class Completions:
         self._closed = True
 
     @contextmanager
-    def expecting(self, job_id: UUID) -> Iterator[threading.Event | None]:
-        """Begin to listen for a job's end, before it is committed, so that no end is missed.
+    def expecting(self, job_id: UUID) -> Iterator[End | None]:
+        """Begin to listen for a job's end, before it is stored, so that no end is missed.
 
         Yields None when all places are taken: then the caller answers without waiting.
         """
         if not self._places.acquire(blocking=False):
             yield None
             return
-        event = threading.Event()
+        event = End(_LOOK_AGAIN_SECONDS if self._listening.is_set() else _LOOK_SOON_SECONDS)
         name = str(job_id)
         try:
             with self._lock:
@@ -68,15 +81,16 @@ class Completions:
                     del self._waiting[name]
             self._places.release()
 
-    def wait(self, event: threading.Event, seconds: float, is_over: Callable[[], bool]) -> bool:
+    def wait(self, event: End, seconds: float, is_over: Callable[[], bool]) -> bool:
         """Wait until the job of `event` is over, at most `seconds`; `is_over` looks into the database.
 
         When this process is to stop, at most ten seconds more: the caller answers with the job as it is.
         """
-        deadline = time.monotonic() + seconds
+        deadline, look_seconds = time.monotonic() + seconds, event.look_seconds
         while True:
-            if event.wait(min(_LOOK_AGAIN_SECONDS, max(deadline - time.monotonic(), 0))):
+            if event.wait(min(look_seconds, max(deadline - time.monotonic(), 0))):
                 return True
+            look_seconds = min(2 * look_seconds, _LOOK_AGAIN_SECONDS)
             if is_over():
                 return True
             if stopping():
@@ -94,6 +108,7 @@ class Completions:
             try:
                 self._listen()
             except (psycopg2.Error, SQLAlchemyError, OSError) as exc:
+                self._listening.clear()
                 if self._closed:
                     return
                 _log.warning("listener_lost", reason=str(exc).strip())
@@ -108,6 +123,7 @@ class Completions:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(f"LISTEN {CHANNEL}")
+            self._listening.set()
             while True:
                 # The timeout makes us touch the connection, so that a dead one is noticed.
                 if not select.select([connection], [], [], 30)[0]:

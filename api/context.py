@@ -11,6 +11,7 @@ from api.completions import Completions
 from api.limits import TenantLimits
 from api.places import Places
 from api.revocations import Revocations
+from api.signatures import Signatures
 from api.verification import Verifier
 from db.engine import for_system, for_tenant
 from permits import Publisher, publisher
@@ -30,6 +31,7 @@ class Context:
     revocations: Revocations
     places: Places
     limits: TenantLimits
+    signatures: Signatures
 
     def close(self) -> None:
         """Let go of the connections; a process that ends need not."""

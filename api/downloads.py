@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from sqlalchemy import Connection, Engine, Row
 
-from api.rendering import label, output_of
+from api.rendering import label
 from db import jobs, predictions
 from db.engine import transaction
 from db.jobs import ChunkSpan
@@ -27,7 +27,7 @@ from errors import Gone, InvalidInput, Problem
 from records.boundaries import fields
 from records.payload import unpack
 from records.split import raw_texts
-from registry.signature import Output
+from registry.signature import Output, Signature
 
 _ERRORS_PER_PAGE = 2_000
 _MAX_CHUNK_BYTES = 1 << 30
@@ -73,7 +73,8 @@ class Table:
 
 def table_of(row: Row[Any], *, include_inputs: bool = False) -> Table:
     """The columns of a download: key (or row number) or inputs, then prediction, probabilities, version."""
-    output = output_of(row)
+    output = Signature.model_validate(row.signature).output
+    assert output is not None, "only a registered version, whose output was examined, can score"
     columns: list[tuple[str, Kind, str]] = [("prediction", "prediction", "prediction")]
     if output.has_probability and output.classes is not None:
         if len(output.classes) == 2:

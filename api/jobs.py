@@ -24,7 +24,7 @@ from api.upload_places import upload_place
 from api.uploads import Upload
 from db import jobs
 from db.engine import transaction
-from db.ids import lower_bound
+from db.ids import lower_bound, uuid7
 from db.retention import horizon
 from errors import Gone, InvalidInput, NotFound, Problem, TooLarge, UnsupportedMedia
 from records.inflate import inflated
@@ -52,7 +52,17 @@ def submit(query: schemas.UploadQuery, header: schemas.SubmitHeader, raw: schema
 
     JSON for one record or many; CSV or NDJSON, raw or as multipart, for a file. 202 means that all of it is stored.
     """
-    return _submitted(_accept(query, header))
+    seconds = preferred_wait(request.headers.get("Prefer"))
+    if request.mimetype == "application/json":
+        wanted = schemas.JobRequest.model_validate(read_json(context().settings.max_json_bytes))
+        job_id, over = submit_and_wait(wanted, header.idempotency_key, seconds)
+    else:
+        job_id = _accept_file(query, header)
+        over = seconds > 0 and wait_for(context(), caller().tenant, job_id, seconds)
+    response = _document(job_id, status=200 if over else 202)
+    if seconds > 0:
+        response.headers["Preference-Applied"] = f"wait={seconds:g}"
+    return response
 
 
 @blueprint.get("", responses={200: schemas.JobList})
@@ -160,15 +170,37 @@ def removed(error: NotFound) -> Response:
     return from_domain(error)
 
 
+def submit_and_wait(
+    wanted: schemas.JobRequest, idempotency_key: str | None, seconds: float, *, endpoint: str = "jobs"
+) -> tuple[UUID, bool]:
+    """Store records as a job; returns its id and whether it ended within `seconds`.
+
+    Whoever waits for a new job listens before it is stored, and need not look.
+    """
+    shared, new_id = context(), uuid7()
+    if seconds <= 0:
+        return submit_records(shared, caller(), wanted, idempotency_key, endpoint=endpoint), False
+    with shared.completions.expecting(new_id) as event:
+        job_id = submit_records(shared, caller(), wanted, idempotency_key, endpoint=endpoint, job_id=new_id)
+        if job_id == new_id and event is not None and wanted.inputs:
+            tenant = caller().tenant
+            return job_id, shared.completions.wait(event, seconds, lambda: _is_over(shared, tenant, job_id))
+    return job_id, wait_for(shared, caller().tenant, job_id, seconds)
+
+
 def wait_for(shared: Context, tenant: str, job_id: UUID, seconds: float) -> bool:
     """Whether the job ended within `seconds`."""
 
     def is_over() -> bool:
-        with transaction(shared.engine) as connection:
-            return jobs.is_terminal(connection, tenant, job_id)
+        return _is_over(shared, tenant, job_id)
 
     with shared.completions.expecting(job_id) as event:
         return is_over() or (event is not None and shared.completions.wait(event, seconds, is_over))
+
+
+def _is_over(shared: Context, tenant: str, job_id: UUID) -> bool:
+    with transaction(shared.engine) as connection:
+        return jobs.is_terminal(connection, tenant, job_id)
 
 
 def preferred_wait(prefer: str | None) -> float:
@@ -192,11 +224,8 @@ def read_json(limit: int) -> Any:
     return parse_json(bytes(body))
 
 
-def _accept(query: schemas.UploadQuery, header: schemas.SubmitHeader) -> UUID:
+def _accept_file(query: schemas.UploadQuery, header: schemas.SubmitHeader) -> UUID:
     kind = request.mimetype
-    if kind == "application/json":
-        wanted = schemas.JobRequest.model_validate(read_json(context().settings.max_json_bytes))
-        return submit_records(context(), caller(), wanted, header.idempotency_key)
     if kind == "multipart/form-data":
         with upload_place():
             return _accept_multipart(query, header)
@@ -239,15 +268,6 @@ def _file_of(form: Multipart, part: FilePart) -> Iterable[bytes]:
 def _end_of(form: Multipart, known: Mapping[str, str]) -> Iterator[bytes]:
     form.check_nothing_after(known)
     yield from ()
-
-
-def _submitted(job_id: UUID) -> Response:
-    seconds = preferred_wait(request.headers.get("Prefer"))
-    over = seconds > 0 and wait_for(context(), caller().tenant, job_id, seconds)
-    response = _document(job_id, status=200 if over else 202)
-    if seconds > 0:
-        response.headers["Preference-Applied"] = f"wait={seconds:g}"
-    return response
 
 
 def _document(job_id: UUID, status: int = 200) -> Response:

@@ -12,13 +12,11 @@ from flask_openapi3.models.tag import Tag
 from api import schemas
 from api.auth import caller, scope
 from api.context import context
-from api.jobs import read_json, wait_for
+from api.jobs import read_json, submit_and_wait
 from api.rendering import job_document, output_of, result_document
-from api.submission import submit_records
 from db import jobs, models, predictions
 from db.engine import transaction
 from errors import Conflict, InvalidInput
-from registry.signature import Signature
 
 blueprint = APIBlueprint("predict", __name__, abp_tags=[Tag(name="predict")])
 
@@ -34,8 +32,8 @@ def predict(query: schemas.PredictQuery, header: schemas.IdempotencyHeader, raw:
     record = read_json(context().settings.max_json_bytes)
     if not isinstance(record, dict):
         raise InvalidInput("send one flat JSON object; for a list of records there is /predict/batch")
-    job_id = _submit(query, record, header.idempotency_key, "predict")
-    if not wait_for(context(), caller().tenant, job_id, _WAIT_SECONDS):
+    job_id, over = _submit(query, record, header.idempotency_key, "predict")
+    if not over:
         return _accepted(job_id)
     answers = _answers(job_id)
     if "error" in answers[0]:
@@ -52,8 +50,8 @@ def predict_batch(
     records = read_json(context().settings.max_json_bytes)
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise InvalidInput("send a JSON list of flat objects; for one record there is /predict")
-    job_id = _submit(query, records, header.idempotency_key, "predict_batch")
-    if not wait_for(context(), caller().tenant, job_id, _WAIT_SECONDS):
+    job_id, over = _submit(query, records, header.idempotency_key, "predict_batch")
+    if not over:
         return _accepted(job_id)
     answers = _answers(job_id)
     return jsonify({"predictions": answers, "batch_size": len(answers)})
@@ -64,11 +62,12 @@ def _submit(
     inputs: dict[str, Any] | list[dict[str, Any]],
     idempotency_key: str | None,
     endpoint: str,
-) -> UUID:
+) -> tuple[UUID, bool]:
+    """The job, and whether it is over."""
     with transaction(context().engine) as connection:
         name = query.model or context().settings.default_model or models.default_model(connection, caller().tenant)
         version = models.resolve(connection, caller().tenant, name, query.version)
-    signature = Signature.model_validate(version.signature)
+    signature = context().signatures.of(version.id, version.signature)
     records = inputs if isinstance(inputs, list) else [inputs]
     key_column = None
     if (
@@ -78,7 +77,7 @@ def _submit(
     ):
         key_column = _CUSTOMER_ID
     wanted = schemas.JobRequest(model=name, inputs=inputs, version=query.version, key_column=key_column)
-    return submit_records(context(), caller(), wanted, idempotency_key, endpoint=endpoint)
+    return submit_and_wait(wanted, idempotency_key, _WAIT_SECONDS, endpoint=endpoint)
 
 
 def _answers(job_id: UUID) -> list[dict[str, Any]]:
@@ -87,7 +86,7 @@ def _answers(job_id: UUID) -> list[dict[str, Any]]:
         row = jobs.get(connection, caller().tenant, job_id)
         scored = predictions.of_job(connection, job_id)
         errors = predictions.errors(connection, job_id, after_row=0, limit=row.rows_total)
-    output = output_of(row)
+    output = output_of(context(), row)
     answers: dict[int, dict[str, Any]] = {}
     name = row.key_column if row.key_column == _CUSTOMER_ID else "key"
     for prediction in scored:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row
 from api.context import Context
 from db import jobs, predictions
 from db.predictions import Prediction
-from registry.signature import Output, Signature
+from registry.signature import Output
 
 
 def job_document(context: Context, connection: Connection, row: Row[Any]) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def job_document(context: Context, connection: Connection, row: Row[Any]) -> dic
         "links": _links(row.id),
     }
     if row.kind == "single":
-        document["result"] = _single_result(connection, row)
+        document["result"] = _single_result(context, connection, row)
         if row.state == "failed":
             document["error"] = _single_error(connection, row.id) or row.error
     return document
@@ -91,17 +91,17 @@ def timestamp(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
-def output_of(row: Row[Any]) -> Output:
-    output = Signature.model_validate(row.signature).output
+def output_of(context: Context, row: Row[Any]) -> Output:
+    output = context.signatures.of(row.version_id, row.signature).output
     assert output is not None, "only a registered version, whose output was examined, can score"
     return output
 
 
-def _single_result(connection: Connection, row: Row[Any]) -> dict[str, Any] | None:
+def _single_result(context: Context, connection: Connection, row: Row[Any]) -> dict[str, Any] | None:
     if row.state != "succeeded":
         return None
     found = predictions.of_job(connection, row.id)
-    return result_document(row, found[0], output_of(row)) if found else None
+    return result_document(row, found[0], output_of(context, row)) if found else None
 
 
 def _single_error(connection: Connection, job_id: UUID) -> str | None:

@@ -24,14 +24,21 @@ from registry.signature import Signature
 
 # Records per chunk of a JSON job: a fraction of a second of work for any model.
 _RECORDS_PER_CHUNK = 2_000
-# Long enough for one transaction; a JSON job is never seen half stored.
-_LEASE_SECONDS = 60
 
 
 def submit_records(
-    context: Context, caller: Caller, request: JobRequest, idempotency_key: str | None, *, endpoint: str = "jobs"
+    context: Context,
+    caller: Caller,
+    request: JobRequest,
+    idempotency_key: str | None,
+    *,
+    endpoint: str = "jobs",
+    job_id: UUID | None = None,
 ) -> UUID:
     """Store a job of one record or many, and ask for a permit; returns the job's id.
+
+    Args:
+        job_id: of a new job; an earlier submission with the same idempotency key has another.
 
     Raises:
         NotFound, Conflict: no such model or version, or none in production.
@@ -47,7 +54,7 @@ def submit_records(
         )
     with contended_transaction(context.engine) as connection:  # for the usage of the tenant
         version = models.resolve(connection, caller.tenant, request.model, request.version)
-        signature = Signature.model_validate(version.signature)
+        signature = context.signatures.of(version.id, version.signature)
         _check_columns(signature, request.inputs)
         key_column, keyed = _with_keys(records, request, signature)
         lines = _lines(keyed, context.settings.max_record_bytes)
@@ -58,7 +65,7 @@ def submit_records(
                 "columns allowed; leave out those that the model does not use"
             )
         new = NewJob(
-            id=uuid7(),
+            id=job_id or uuid7(),
             tenant=caller.tenant,
             version_id=version.id,
             kind="batch" if isinstance(request.inputs, list) else "single",
@@ -74,9 +81,9 @@ def submit_records(
             as_of=request.as_of,
             endpoint=endpoint,
         )
-        job_id = _store(connection, new, lines, context.limits.of(caller.tenant))
+        stored_id = _store(connection, new, lines, context.limits.of(caller.tenant))
     context.publisher.want(new.lane, 1 if new.lane == "interactive" else _chunk_count(len(lines)))
-    return job_id
+    return stored_id
 
 
 def same_submission(connection: Connection, tenant: str, key: str, request_hash: bytes) -> UUID | None:
@@ -107,26 +114,17 @@ def in_flight(key: str) -> Conflict:
 
 
 def _store(connection: Connection, new: NewJob, lines: Sequence[bytes], limits: Quotas) -> UUID:
-    while not jobs.receive(connection, new, lease_seconds=_LEASE_SECONDS):
+    pieces = []
+    for first in range(0, len(lines), _RECORDS_PER_CHUNK):
+        block = lines[first : first + _RECORDS_PER_CHUNK]
+        pieces.append(Piece(first + 1, len(block), first + 1, b"".join(block)))
+    while (stored := chunks.submit(connection, new, pieces)) is None:
         assert new.idempotency_key is not None
         assert new.request_hash is not None
         earlier = same_submission(connection, new.tenant, new.idempotency_key, new.request_hash)
         if earlier is not None:
             return earlier
-    stored = 0
-    for number, first in enumerate(range(0, len(lines), _RECORDS_PER_CHUNK)):
-        block = lines[first : first + _RECORDS_PER_CHUNK]
-        piece = Piece(first + 1, len(block), first + 1, b"".join(block))
-        stored += chunks.add(connection, new, number, piece)
-    jobs.seal(
-        connection,
-        new.id,
-        rows=len(lines),
-        chunks=_chunk_count(len(lines)),
-        request_hash=new.request_hash,
-        bytes=stored,
-    )
-    usage.take(connection, new.tenant, limits, jobs=1, rows=len(lines), bytes=stored)
+    usage.take(connection, new.tenant, limits, jobs=1 if pieces else 0, rows=len(lines), bytes=stored)
     return new.id
 
 

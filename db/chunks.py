@@ -25,7 +25,7 @@ from sqlalchemy import Connection, Engine
 
 import logs
 from db import binary_copy, jobs, predictions, profiles
-from db.engine import copy, elevated, transaction
+from db.engine import at_once, copy, elevated, transaction
 from db.jobs import NewJob
 from db.profiles import ChunkProfile
 from db.sql import statement
@@ -115,11 +115,12 @@ def claim(
         "refused": list(refused),
         "suspects": suspects,
     }
-    with transaction(engine) as connection:
-        rows = connection.execute(statement("claim"), parameters).all()
-        started = {row.job_id for row in rows if row.state == "queued"}
-        if started and lane == "bulk":  # a single is done so soon that 'running' would be one more write for nobody
-            jobs.mark_running(connection, sorted(started))
+    if lane == "bulk":
+        with transaction(engine) as connection:
+            rows: Sequence[sa.Row[Any]] = connection.execute(statement("claim"), parameters).all()
+            jobs.mark_running(connection, sorted({row.job_id for row in rows if row.state == "queued"}))
+    else:  # a single is done so soon that 'running' would be one more write for nobody
+        rows = at_once(engine, statement("claim"), parameters)
     now = time.monotonic()
     claims = [
         Claim(
@@ -245,6 +246,42 @@ def running_owners(engine: Engine, prefix: str) -> list[str]:
             .where(chunk.c.state == "running", chunk.c.owner.startswith(prefix, autoescape=True))
         )
         return [owner for owner in connection.execute(query).scalars() if owner is not None]
+
+
+def submit(connection: Connection, new: NewJob, pieces: Sequence[Piece]) -> int | None:
+    """Store a job that is there as a whole, all in one statement, and return the bytes of its input as packed.
+
+    Returns None when its idempotency key is taken; `jobs.by_idempotency_key` tells by what.
+    """
+    payloads = [pack(piece.data) for piece in pieces]
+    stored = sum(len(payload) for payload in payloads)
+    parameters = {
+        "id": new.id,
+        "tenant": new.tenant,
+        "version_id": new.version_id,
+        "kind": new.kind,
+        "lane": new.lane,
+        "priority": jobs.PRIORITIES[new.priority],
+        "format": new.format,
+        "delimiter": new.delimiter,
+        "columns": list(new.columns),
+        "key_column": new.key_column,
+        "metadata": json.dumps(new.metadata),
+        "idempotency_key": new.idempotency_key,
+        "request_hash": new.request_hash,
+        "created_by": new.created_by,
+        "as_of": new.as_of,
+        "endpoint": new.endpoint,
+        "rows": sum(piece.rows for piece in pieces),
+        "chunks": len(pieces),
+        "bytes": stored if new.counted else None,
+        "first_rows": [piece.first_row for piece in pieces],
+        "rows_of": [piece.rows for piece in pieces],
+        "first_lines": [piece.first_line for piece in pieces],
+        "payloads": payloads,
+    }
+    accepted = connection.execute(statement("submit"), parameters).one_or_none()
+    return None if accepted is None else stored
 
 
 def add(connection: Connection, new: NewJob, number: int, piece: Piece) -> int:

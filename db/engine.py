@@ -8,14 +8,17 @@ query. As SYSTEM_ROLE it sees all: workers serve every tenant. Neither owns a ta
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 import psycopg2
 import psycopg2.extensions
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from db.silence import Cursor, Session
@@ -40,6 +43,8 @@ _NETWORK_OF_SERVER = (
 
 _DRIVERS = {"postgresql", "postgres", "postgresql+psycopg2"}
 
+
+_TRUSTED_SECONDS = 1.0
 
 TENANT_ROLE = "scorehouse_tenant"
 SYSTEM_ROLE = "scorehouse_system"
@@ -74,16 +79,37 @@ def create_engine(
     )
     if role is not None:
         options += f" -c role={role}"
-    return sa.create_engine(
+    engine = sa.create_engine(
         parsed,
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=5,
-        pool_pre_ping=True,
         # A statement that fails is logged; the records, keys and labels that it carried are not.
         hide_parameters=True,
         connect_args={**_NETWORK, "options": options, "application_name": name},
     )
+    _ask_those_that_rested(engine)
+    return engine
+
+
+def _ask_those_that_rested(engine: Engine) -> None:
+    """Ask a connection whether it still works before it is used again, unless it was used a moment ago: to ask each time
+    (`pool_pre_ping`) is a round trip more for each transaction.
+    """
+
+    @sa.event.listens_for(engine, "checkin")
+    def note(_connection: Any, record: Any) -> None:
+        record.info["rests_since"] = time.monotonic()
+
+    @sa.event.listens_for(engine, "checkout")
+    def ask(connection: Any, record: Any, _proxy: Any) -> None:
+        since = record.info.get("rests_since")
+        if since is None or time.monotonic() - since < _TRUSTED_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg2.Error as exc:
+            raise InvalidatePoolError from exc  # the pool makes another one, and asks none of the old ones
 
 
 def _parsed(url: str) -> sa.URL:
@@ -115,8 +141,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         Unavailable: the server cannot be reached, is shutting down, has no connection free, or its disk is full.
             When that happens at COMMIT the outcome is unknown: read before you assume.
     """
-    with _domain_errors(), engine.begin() as connection:
-        _act(connection)
+    with _domain_errors(), _connected(engine, {}) as connection, connection.get_transaction() or connection.begin():
         yield connection
 
 
@@ -131,22 +156,58 @@ def contended_transaction(engine: Engine) -> Iterator[Connection]:
     Raises:
         Unavailable: as `transaction`.
     """
-    with _domain_errors(), engine.connect() as connection:
-        with connection.begin():
-            _act(connection)
-            connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
+    with _domain_errors(), _connected(engine, {"synchronous_commit": "off"}) as connection:
+        with connection.get_transaction() or connection.begin():
             yield connection
-        with connection.begin():
-            connection.execute(sa.text("SELECT pg_logical_emit_message(true, 'scorehouse', '')"))
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(_FLUSH)
 
 
-def _act(connection: Connection) -> None:
-    """Name the tenant, or take on the role, that the engine of a transaction is for."""
+def at_once(engine: Engine, statement: sa.Executable, parameters: Mapping[str, Any]) -> Sequence[sa.Row[Any]]:
+    """The rows of one statement that is a transaction of its own, in one round trip; for engines that name no tenant.
+
+    Raises:
+        Unavailable: as `transaction`.
+    """
+    assert engine.get_execution_options().keys().isdisjoint(("scorehouse_tenant", "scorehouse_system"))
+    with _domain_errors(), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        return connection.execute(statement, parameters).all()
+
+
+def _connected(engine: Engine, settings: Mapping[str, str]) -> Connection:
+    """A connection that acts as the engine says, with settings for its first transaction, which may have begun.
+
+    What is said first shows whether the server is still there: if not, nothing was done yet, and another connection will do.
+    """
+    try:
+        return _acting(engine, settings)
+    except DBAPIError as exc:
+        if not exc.connection_invalidated:
+            raise
+        return _acting(engine, settings)
+
+
+def _acting(engine: Engine, settings: Mapping[str, str]) -> Connection:
+    connection = engine.connect()
     options = connection.get_execution_options()
     if options.get("scorehouse_tenant") is not None:
-        connection.execute(_NAME_TENANT, {"tenant": options["scorehouse_tenant"]})
-    elif options.get("scorehouse_system"):
-        connection.execute(_ACT_AS_SYSTEM)
+        settings = {"scorehouse.tenant": options["scorehouse_tenant"], **settings}
+    try:
+        if settings:
+            parameters = {f"name_{place}": name for place, name in enumerate(settings)}
+            parameters |= {f"value_{place}": value for place, value in enumerate(settings.values())}
+            connection.execute(_setting(len(settings)), parameters)
+        if options.get("scorehouse_system"):
+            connection.execute(_ACT_AS_SYSTEM)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@cache
+def _setting(count: int) -> sa.TextClause:
+    """Of the transaction, all in one round trip."""
+    return sa.text("SELECT " + ", ".join(f"set_config(:name_{place}, :value_{place}, true)" for place in range(count)))
 
 
 @contextmanager
@@ -192,9 +253,9 @@ def cursor_of(connection: Connection) -> psycopg2.extensions.cursor:
     return raw.cursor()
 
 
-_NAME_TENANT = sa.text("SELECT set_config('scorehouse.tenant', :tenant, true)")
 _ACT_AS_SYSTEM = sa.text(f"SET LOCAL ROLE {SYSTEM_ROLE}")
 _ACT_AS_TENANT = sa.text(f"SET LOCAL ROLE {TENANT_ROLE}")
+_FLUSH = sa.text("SELECT pg_logical_emit_message(true, 'scorehouse', '')")
 
 # connection lost; rolled back for another (deadlock); disk full, out of memory or connections; operator; I/O error
 _OUTAGE_STATES = ("08", "40", "53", "57", "58")

@@ -176,6 +176,8 @@ def abandoned(connection: Connection) -> list[UUID]:
 
 
 def mark_running(connection: Connection, job_ids: Sequence[UUID]) -> None:
+    if not job_ids:
+        return
     connection.execute(
         sa.update(job)
         .where(job.c.id.in_(job_ids), job.c.state == "queued")
@@ -191,9 +193,10 @@ def count_down(connection: Connection, done: Sequence[tuple[UUID, int, int]]) ->
         for index, number in enumerate((succeeded, errored, 1)):
             total[index] += number
     ids = sorted(totals)  # one order for everybody, or two workers would deadlock
-    # FOR NO KEY UPDATE: every finish that stored row errors holds a share of the job's key already, by their foreign key.
-    lock = sa.select(job.c.id).where(job.c.id.in_(ids)).order_by(job.c.id).with_for_update(key_share=True)
-    connection.execute(lock)
+    if len(ids) > 1:
+        # FOR NO KEY UPDATE: every finish that stored row errors holds a share of the job's key already, by their foreign key.
+        lock = sa.select(job.c.id).where(job.c.id.in_(ids)).order_by(job.c.id).with_for_update(key_share=True)
+        connection.execute(lock)
     rows = connection.execute(
         statement("count_down"),
         {
@@ -201,11 +204,10 @@ def count_down(connection: Connection, done: Sequence[tuple[UUID, int, int]]) ->
             "succeeded": [totals[job_id][0] for job_id in ids],
             "errored": [totals[job_id][1] for job_id in ids],
             "chunks": [totals[job_id][2] for job_id in ids],
+            "channel": CHANNEL,
         },
     ).all()
-    over = [row for row in rows if row.state in TERMINAL]
-    _notify(connection, [row.id for row in over])
-    usage.ended(connection, _counted(over))
+    usage.ended(connection, _counted([row for row in rows if row.state in TERMINAL]))
 
 
 def cancel(connection: Connection, tenant: str, job_id: UUID) -> None:

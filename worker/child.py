@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import time
@@ -32,6 +31,8 @@ _log = logs.get(__name__)
 
 # A child that is frozen within a finish holds the locks of its job; the others go on when the server has ended its session.
 _IDLE_SECONDS = 5.0
+# Below the seconds between two kicks, which ask for whatever waits.
+_NO_SUSPECTS_SECONDS = 0.5
 # Of a claim or a finish, at the least.
 _STATEMENT_SECONDS = 10.0
 
@@ -69,6 +70,8 @@ class Child:
         )
         self._postponed: SimpleQueue[list[Claim]] = SimpleQueue()
         self._finisher = ThreadPoolExecutor(1, "finish")
+        self._suspects_next = False
+        self._no_suspects_until: dict[str, float] = {}
 
     def dispose(self) -> None:
         """Let go of the connections."""
@@ -83,15 +86,9 @@ class Child:
         deadline = time.monotonic() + self.settings.drain_seconds
         names: list[str] = []
         finishing: Future[None] | None = None
-        # Others and suspects take turns: neither can keep the other waiting, and a single is claimed by the first query.
-        turns = itertools.cycle([False, True])
         try:
             while time.monotonic() < deadline:
-                suspects = next(turns)
-                claims = self._claim(lane, suspects=suspects)
-                if not claims:
-                    suspects = not suspects
-                    claims = self._claim(lane, suspects=suspects)
+                suspects, claims = self._next(lane)
                 if not claims:
                     break
                 self.heartbeat.claimed()
@@ -161,6 +158,25 @@ class Child:
             return advance.run_one(worker) or "nothing is being deployed"
         finally:
             _kill_me_after(0)
+
+    def _next(self, lane: str) -> tuple[bool, list[Claim]]:
+        """Whether they are suspects, and the claims.
+
+        Others and suspects take turns: neither can keep the other waiting, and a single is claimed by the first query. Of
+        suspects there are few; when there were none, nobody looks for them for a moment.
+        """
+        first = self._suspects_next
+        for suspects in (first, not first):
+            if suspects and time.monotonic() < self._no_suspects_until.get(lane, 0.0):
+                continue
+            claims = self._claim(lane, suspects=suspects)
+            if claims:
+                self._suspects_next = not suspects
+                return suspects, claims
+            if suspects:
+                self._no_suspects_until[lane] = time.monotonic() + _NO_SUSPECTS_SECONDS
+        self._suspects_next = False
+        return False, []
 
     def _claim(self, lane: str, *, suspects: bool) -> list[Claim]:
         count = self.settings.singles_per_claim if lane == "interactive" and not suspects else 1

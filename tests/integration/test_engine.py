@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from db import engine as db_engine
-from db.engine import contended_transaction, transaction
+from db.engine import TENANT_ROLE, at_once, contended_transaction, create_engine, for_tenant, transaction
 from errors import Unavailable
 
 
@@ -59,20 +60,44 @@ def test_a_contended_transaction_is_flushed_when_it_is_over(engine: Engine) -> N
 
 
 def test_a_session_that_ends_before_the_flush_is_an_outage(owner: Engine) -> None:
-    commits: list[int] = []
+    ended: list[int] = []
     with pytest.raises(Unavailable):
-        _end_before_the_second_commit(owner, commits)
-    assert len(commits) == 2
+        _end_before_the_flush(owner, ended)
+    assert len(ended) == 1
 
 
-def _end_before_the_second_commit(engine: Engine, commits: list[int]) -> None:
+def _end_before_the_flush(engine: Engine, ended: list[int]) -> None:
     with contended_transaction(engine) as connection:
         session = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
 
-        def count(_: object) -> None:
-            commits.append(session)
-            if len(commits) == 2:
+        def end(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            if "pg_logical_emit_message" in statement:
+                ended.append(session)
                 with engine.connect() as other:
                     other.execute(sa.text("SELECT pg_terminate_backend(:session, 5000)"), {"session": session})
 
-        sa.event.listen(connection, "commit", count)
+        sa.event.listen(connection, "before_cursor_execute", end)
+
+
+def test_a_session_that_ended_while_it_rested_costs_no_transaction(engine: Engine, owner: Engine) -> None:
+    """That of a tenant shows it with what it says first; that of the system is asked if it rested for long."""
+    tenant = for_tenant(
+        create_engine(engine.url.render_as_string(hide_password=False), name="tests", role=TENANT_ROLE), "default"
+    )
+    for used, seconds in ((tenant, 0.0), (engine, 1.1)):
+        with transaction(used) as connection:
+            pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+        with transaction(owner) as connection:
+            connection.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+        time.sleep(seconds)
+        with transaction(used) as connection:
+            assert connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one() != pid
+    tenant.dispose()
+
+
+def test_a_statement_at_once_is_committed(engine: Engine) -> None:
+    statement = sa.text("INSERT INTO event_total (name, count) VALUES (:name, 1) RETURNING count")
+    assert [row.count for row in at_once(engine, statement, {"name": "once"})] == [1]
+    with transaction(engine) as connection:
+        assert connection.execute(sa.text("SELECT count FROM event_total WHERE name = 'once'")).scalar_one() == 1
+        assert not connection.connection.dbapi_connection.autocommit  # the next user of the connection has transactions

@@ -1,0 +1,26 @@
+"""The signatures of versions, as they were last read: a version that is registered has the same for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from registry.signature import Signature
+
+_REMEMBERED = 1_000
+
+
+class Signatures:
+    """A cache per application; threads may share it."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Signature] = {}
+
+    def of(self, version_id: int, stored: Mapping[str, Any] | None) -> Signature:
+        """That of a registered version, whose column `signature` holds `stored`."""
+        found = self._known.get(version_id)
+        if found is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            found = self._known[version_id] = Signature.model_validate(stored)
+        return found
