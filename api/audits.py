@@ -61,7 +61,7 @@ def history(path: schemas.ModelPath, query: schemas.AuditHistoryQuery) -> Respon
 def ask(path: schemas.ModelPath, body: schemas.AuditRequest) -> Response:
     """Audit a window now: 202, poll /v1/audits/{id}."""
     with transaction(context().engine) as connection:
-        version = models.resolve(connection, caller().tenant, path.model, body.version)
+        version = models.pinned(connection, caller().tenant, path.model, body.version)
         model = models.get(connection, caller().tenant, path.model)
         end = body.end or datetime.now(UTC)
         wanted = Request(

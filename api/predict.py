@@ -66,7 +66,7 @@ def _submit(
     """The job, and whether it is over."""
     with transaction(context().engine) as connection:
         name = query.model or context().settings.default_model or models.default_model(connection, caller().tenant)
-        version = models.resolve(connection, caller().tenant, name, query.version)
+        version = models.pinned(connection, caller().tenant, name, query.version)
     signature = context().signatures.of(version.id, version.signature)
     records = inputs if isinstance(inputs, list) else [inputs]
     key_column = None

@@ -44,7 +44,7 @@ def retry(context: Context, caller: Caller, job_id: UUID, *, version: str | None
         if parent.rows_errored == 0:
             raise Conflict(f"job {job_id} has no failed rows to retry")
         jobs.check_inputs(parent)
-        pinned = models.resolve(connection, caller.tenant, parent.model, version or parent.model_version)
+        pinned = models.pinned(connection, caller.tenant, parent.model, version or parent.model_version)
         spans = [span for span in jobs.spans(connection, job_id) if span.rows_errored]
         child = NewJob(
             id=uuid7(),

@@ -53,7 +53,7 @@ def submit_records(
             "upload them as CSV or NDJSON"
         )
     with contended_transaction(context.engine) as connection:  # for the usage of the tenant
-        version = models.resolve(connection, caller.tenant, request.model, request.version)
+        version = models.pinned(connection, caller.tenant, request.model, request.version)
         signature = context.signatures.of(version.id, version.signature)
         _check_columns(signature, request.inputs)
         key_column, keyed = _with_keys(records, request, signature)

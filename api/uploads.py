@@ -26,7 +26,7 @@ from db import chunks, jobs, models, usage
 from db.engine import transaction
 from db.ids import uuid7
 from db.jobs import NewJob
-from db.models import Version
+from db.models import Pinned
 from db.quotas import Quotas
 from errors import InvalidInput, Problem, ScorehouseError
 from records.cutter import CsvCutter, Cutter, NdjsonCutter
@@ -68,7 +68,7 @@ def receive(context: Context, caller: Caller, upload: Upload, body: Iterable[byt
     if upload.query.model is None:
         raise InvalidInput("name the model: ?model=NAME", [Problem("is required", "#/query/model")])
     with transaction(context.engine) as connection:
-        version = models.resolve(connection, caller.tenant, upload.query.model, upload.query.version)
+        version = models.pinned(connection, caller.tenant, upload.query.model, upload.query.version)
     settings = context.settings
     blocks = inflated(
         body, encoding=upload.encoding, max_bytes=settings.max_upload_bytes, max_inflation=settings.max_inflation
@@ -94,7 +94,7 @@ def receive(context: Context, caller: Caller, upload: Upload, body: Iterable[byt
 class _Reception:
     """One upload in progress."""
 
-    def __init__(self, context: Context, caller: Caller, upload: Upload, version: Version) -> None:
+    def __init__(self, context: Context, caller: Caller, upload: Upload, version: Pinned) -> None:
         self._context = context
         self._caller = caller
         self._upload = upload
@@ -241,7 +241,7 @@ def _metadata(query: UploadQuery) -> dict[str, str]:
     return MetadataQuery.model_validate({"metadata": value}).metadata
 
 
-def _parameters(upload: Upload, version: Version) -> bytes:
+def _parameters(upload: Upload, version: Pinned) -> bytes:
     query = upload.query
     parts = (
         upload.format,

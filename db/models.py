@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
 import sqlalchemy as sa
@@ -251,27 +251,59 @@ def error_of(connection: Connection, version_id: int) -> str | None:
     return error
 
 
-def resolve(connection: Connection, tenant: str, name: str, version: str | None) -> Version:
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What a submission needs to know of its version."""
+
+    id: int
+    model: str
+    version: str
+    state: str
+    signature: dict[str, Any] | None
+
+
+def pinned(connection: Connection, tenant: str, name: str, version: str | None) -> Pinned:
     """The version that a submission is pinned to: the one named, or production.
 
     Raises:
         NotFound: no such model or version; the message names what there is.
         Conflict: the model has no production version, or the version is not registered.
     """
-    query = sa.select(*_VERSION).select_from(_VERSIONS).where(model.c.tenant == tenant, model.c.name == name)
-    if version is None:
-        query = query.join(
+    return Pinned(**_one_of(connection, _PINNED, tenant, name, version)._mapping)
+
+
+def resolve(connection: Connection, tenant: str, name: str, version: str | None) -> Version:
+    """All that is known of the same version. Raises as `pinned`."""
+    return Version(**_one_of(connection, _WHOLE, tenant, name, version)._mapping)
+
+
+class _Choice:
+    """The query of a version by its name, and that of a model's production, made once."""
+
+    def __init__(self, columns: Sequence[sa.ColumnElement[Any]]) -> None:
+        of_model = (
+            sa.select(*columns)
+            .select_from(_VERSIONS)
+            .where(model.c.tenant == sa.bindparam("tenant"), model.c.name == sa.bindparam("name"))
+        )
+        self.named = of_model.where(model_version.c.version == sa.bindparam("version"))
+        self.in_production = of_model.join(
             model_alias, (model_alias.c.version_id == model_version.c.id) & (model_alias.c.alias == "production")
         )
-    else:
-        query = query.where(model_version.c.version == version)
-    row = connection.execute(query).one_or_none()
+
+
+_WHOLE = _Choice(_VERSION)
+_PINNED = _Choice([column for column in _VERSION if column.name in {each.name for each in fields(Pinned)}])
+
+
+def _one_of(connection: Connection, choice: _Choice, tenant: str, name: str, version: str | None) -> sa.Row[Any]:
+    query = choice.in_production if version is None else choice.named
+    row = connection.execute(query, {"tenant": tenant, "name": name, "version": version}).one_or_none()
     if row is None:
         _explain_missing(connection, tenant, name, version)
-    found = Version(**row._mapping)
-    if found.state != "registered":
-        raise Conflict(f"version {found.version} of model {name!r} is {found.state}, it cannot score")
-    return found
+    if row.state != "registered":
+        raise Conflict(f"version {row.version} of model {name!r} is {row.state}, it cannot score")
+    return row
 
 
 def default_model(connection: Connection, tenant: str) -> str:

@@ -117,11 +117,16 @@ def export(
     return buffer.getvalue()
 
 
+_OF_JOB = (
+    sa.select(prediction_block)
+    .where(prediction_block.c.job_id == sa.bindparam("job_id"))
+    .order_by(prediction_block.c.first_row)
+)
+
+
 def of_job(connection: Connection, job_id: UUID) -> list[Prediction]:
     """All predictions of a small job, in input order."""
-    blocks = connection.execute(
-        sa.select(prediction_block).where(prediction_block.c.job_id == job_id).order_by(prediction_block.c.first_row)
-    ).all()
+    blocks = connection.execute(_OF_JOB, {"job_id": job_id}).all()
     return [item for block in blocks for item in _unfolded(block)]
 
 

@@ -66,21 +66,35 @@ class Reference:
     calibration: dict[str, Any] | None
 
 
+_ADD = sa.insert(chunk_profile).values(
+    version_id=sa.bindparam("version_id"),
+    job_id=sa.bindparam("job_id"),
+    at=sa.func.coalesce(sa.bindparam("as_of", type_=chunk_profile.c.at.type), sa.func.now()),
+    endpoint=sa.bindparam("endpoint"),
+    rows=sa.bindparam("rows"),
+    errors=sa.bindparam("errors"),
+    seconds=sa.bindparam("seconds"),
+    schema_digest=sa.bindparam("schema_digest"),
+    profile=sa.bindparam("profile"),
+)
+
+
 def add(connection: Connection, profiles: Sequence[ChunkProfile]) -> None:
     counted = [item for item in profiles if item.endpoint != VALIDATION]
     for item in counted:  # one or two: of a chunk, or of the endpoints that some hundreds of singles came from
         connection.execute(
-            sa.insert(chunk_profile).values(
-                version_id=item.version_id,
-                job_id=item.job_id,
-                at=sa.func.now() if item.as_of is None else item.as_of,
-                endpoint=item.endpoint,
-                rows=item.rows,
-                errors=dict(item.errors),
-                seconds=list(item.seconds),
-                schema_digest=item.schema_digest,
-                profile=item.profile,
-            )
+            _ADD,
+            {
+                "version_id": item.version_id,
+                "job_id": item.job_id,
+                "as_of": item.as_of,
+                "endpoint": item.endpoint,
+                "rows": item.rows,
+                "errors": dict(item.errors),
+                "seconds": list(item.seconds),
+                "schema_digest": item.schema_digest,
+                "profile": item.profile,
+            },
         )
 
 

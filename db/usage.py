@@ -249,15 +249,21 @@ def _lock(connection: Connection, tenant: str) -> None:
     connection.execute(values.on_conflict_do_update(index_elements=[tenant_usage.c.tenant], set_={"tenant": tenant}))
 
 
+_GIVE_BACK = (
+    sa.update(tenant_usage)
+    .where(tenant_usage.c.tenant == sa.bindparam("of"))
+    .values(
+        jobs_open=tenant_usage.c.jobs_open - sa.bindparam("jobs"),
+        bytes_stored=tenant_usage.c.bytes_stored - sa.bindparam("bytes"),
+    )
+)
+
+
 def _give_back(connection: Connection, amounts: Mapping[str, tuple[int, int]]) -> None:
     for tenant in sorted(amounts):  # one order for everybody, or two would deadlock
         jobs, bytes = amounts[tenant]
         if jobs or bytes:
-            connection.execute(
-                sa.update(tenant_usage)
-                .where(tenant_usage.c.tenant == tenant)
-                .values(jobs_open=tenant_usage.c.jobs_open - jobs, bytes_stored=tenant_usage.c.bytes_stored - bytes)
-            )
+            connection.execute(_GIVE_BACK, {"of": tenant, "jobs": jobs, "bytes": bytes})
 
 
 def _uploads(connection: Connection, tenant: str) -> int:
