@@ -40,7 +40,7 @@ DAYS = 30
 TENANT = "acme"
 CHUNK = 29_700
 #: Of a query that shows a page or takes a chunk: rows that it may look at, and pages that it may touch.
-MOST_ROWS, MOST_PAGES = 2_500, 4_000
+MOST_ROWS, MOST_PAGES = 2_500, 8_000
 # Of each million jobs.
 QUEUED, FAILED, SELDOM = 50, 200, 20
 

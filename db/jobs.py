@@ -368,7 +368,7 @@ def _with_names(jobs: sa.Select[Any]) -> sa.Select[Any]:
     """Some jobs with the names of their models and versions, the newest first.
 
     They are chosen from the jobs alone, and joined afterwards: of a join under row-level security the planner expects few
-    rows, and would read and sort all jobs for a page.
+    rows, and among some tens of thousands of jobs it would read and sort all of them for a page.
     """
     chosen = jobs.subquery()
     return (

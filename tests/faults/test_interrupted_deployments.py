@@ -13,9 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import PACE
 from customers import Customers, File
-from harness import MODEL, Harness
+from harness import MODEL, PACE, Harness
 from trial import Trial
 
 Begin = Callable[[int | str, str], Trial]
