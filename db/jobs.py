@@ -134,19 +134,15 @@ def seal(
     rows: int,
     chunks: int,
     request_hash: bytes | None,
-    bytes: int | None = None,
 ) -> str:
     """Make an uploaded job visible; returns its state, which may be terminal already.
-
-    Args:
-        bytes: what its input counts, if that was not noted chunk by chunk.
 
     Raises:
         Conflict: the upload was swept as abandoned.
     """
     row = connection.execute(
         statement("seal"),
-        {"job_id": job_id, "rows": rows, "chunks": chunks, "request_hash": request_hash, "bytes": bytes},
+        {"job_id": job_id, "rows": rows, "chunks": chunks, "request_hash": request_hash},
     ).one_or_none()
     if row is None:
         raise Conflict("the upload stalled for so long that it was given up; send it again")

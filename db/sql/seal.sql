@@ -5,7 +5,6 @@ SET rows_total = :rows,
     chunks_total = chunks_total + :chunks,
     chunks_left = chunks_left + :chunks,
     request_hash = COALESCE(CAST(:request_hash AS bytea), request_hash),
-    bytes_stored = COALESCE(CAST(:bytes AS bigint), bytes_stored),
     upload_lease_until = NULL,
     state = CASE
         WHEN chunks_left + :chunks > 0 THEN CASE WHEN started_at IS NULL THEN 'queued' ELSE 'running' END
