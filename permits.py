@@ -142,9 +142,8 @@ class Publisher:
                     hint = "the broker takes no permits now; they are offered again until it does"
                     _log.warning("permits_failed", hint=hint, error=repr(exc))
                 failing = True
-                with self._changed:
-                    for kind, count in wanted.items():
-                        self._wanted[kind] = max(self._wanted.get(kind, 0), count)
+                for kind, count in wanted.items():
+                    self.want(kind, count)
                 time.sleep(self._PAUSE_SECONDS)
             else:
                 if failing:

@@ -25,20 +25,18 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
 import migrations
 from benchmarks.bulk import REPORTS
-from db import audits, binary_copy, gauges, jobs, predictions, samples, usage
+from benchmarks.prediction_storage import CHUNK, block
+from db import audits, gauges, jobs, predictions, samples, usage
 from db.engine import TENANT_ROLE, create_engine, for_tenant, transaction
 from embedded.postgres import Postgres
-from records.key_filter import key_filter
 
 DAYS = 30
 TENANT = "acme"
-CHUNK = 29_700
 #: Of a query that shows a page or takes a chunk: rows that it may look at, and pages that it may touch.
 MOST_ROWS, MOST_PAGES = 2_500, 8_000
 # Of each million jobs.
@@ -190,20 +188,8 @@ def _files(engine: Engine, rows: int, at: datetime) -> Iterator[UUID]:
             version = connection.execute(sa.text(_FILE), about).scalar_one()
             connection.execute(sa.text(_FILE_CHUNKS), {**about, "version_id": version, "size": CHUNK})
             for first in range(1, per_file + 1, CHUNK):
-                predictions.copy(connection, _block(job, version, first))
+                predictions.copy(connection, block(job, first, version))
         yield job
-
-
-def _block(job: UUID, version: int, first: int) -> bytes:
-    """Every file is of the same records, as that of a monthly run is."""
-    keys = np.frombuffer(b"".join(b"C%010d" % row for row in range(first, first + CHUNK)), np.uint8)
-    offsets = np.arange(CHUNK + 1) * 11
-    labels = binary_copy.text_array(np.arange(CHUNK + 1), np.frombuffer(b"1" * CHUNK, np.uint8))
-    scores = binary_copy.float_array(np.random.default_rng(first).random(CHUNK))
-    numbers = (job.bytes, binary_copy.int4(first), binary_copy.int4(version), None)
-    return binary_copy.stream(
-        [(*numbers, binary_copy.text_array(offsets, keys), labels, scores, None, key_filter(offsets, keys))]
-    )
 
 
 def cases(filled: Filled) -> list[Case]:

@@ -66,7 +66,7 @@ def main() -> None:
         Variant("rows, no index", _ROW_TABLE, rows_target, "p", _rows),
         Variant("rows, primary key", _ROW_TABLE + _PRIMARY_KEY, rows_target, "p", _rows),
         Variant("rows, primary key, btree on keys", _ROW_TABLE + _PRIMARY_KEY + _KEY_INDEX, rows_target, "p", _rows),
-        Variant("blocks", "TRUNCATE prediction_block", block_target, "prediction_block", _block),
+        Variant("blocks", "TRUNCATE prediction_block", block_target, "prediction_block", block),
     ]
     table = Table("stored as", *[f"CPU s, job {job + 1}" for job in range(JOBS)], "MB per job", "key found in ms")
     with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder) / "pg") as server:
@@ -159,13 +159,14 @@ def _rows(job: UUID, first: int) -> bytes:
     )
 
 
-def _block(job: UUID, first: int) -> bytes:
+def block(job: UUID, first: int, version: int = 1) -> bytes:
+    """The stream of one chunk of `CHUNK` rows; jobs that begin at the same row hold the same records."""
     keys = np.frombuffer(b"".join(b"C%010d" % row for row in range(first, first + CHUNK)), np.uint8)
     offsets = np.arange(CHUNK + 1) * 11
-    block = (
+    fields = (
         job.bytes,
         binary_copy.int4(first),
-        binary_copy.int4(1),
+        binary_copy.int4(version),
         None,
         binary_copy.text_array(offsets, keys),
         binary_copy.text_array(np.arange(CHUNK + 1), np.frombuffer(b"1" * CHUNK, np.uint8)),
@@ -173,7 +174,7 @@ def _block(job: UUID, first: int) -> bytes:
         None,
         key_filter(offsets, keys),
     )
-    return binary_copy.stream([block])
+    return binary_copy.stream([fields])
 
 
 if __name__ == "__main__":
