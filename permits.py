@@ -72,6 +72,8 @@ def celery_app(name: str = "scorehouse", *, publish_only: bool = True) -> Celery
             # A worker asks for messages every second; when so long nothing is heard, it asks over another connection.
             "health_check_interval": 3,
             "retry_on_timeout": False,
+            # No message has a priority: permits are alike, and the order of the work is Postgres' affair.
+            "priority_steps": [0],
         },
     )
     return app
@@ -92,11 +94,21 @@ def top_up(app: Celery, kind: str, count: int = 1) -> None:
     """
     _, queue = PERMITS[kind]
     with app.producer_pool.acquire(block=True) as producer:
-        try:
-            waiting = producer.channel.queue_declare(queue, passive=True).message_count
-        except producer.connection.channel_errors:
-            waiting = 0  # an empty queue is none
-        publish(app, kind, max(count - waiting, 0), producer)
+        publish(app, kind, max(count - _waiting(producer, queue), 0), producer)
+
+
+def _waiting(producer: Producer, queue: str) -> int:
+    """How many messages wait in a queue."""
+    channel = producer.channel
+    if producer.connection.transport.driver_type == "redis":
+        # One command; what kombu does on its own takes two transactions and a new client for each.
+        length: int = channel.client.llen(queue)
+        return length
+    try:
+        declared: int = channel.queue_declare(queue, passive=True).message_count
+    except producer.connection.channel_errors:
+        return 0  # an empty queue is none
+    return declared
 
 
 class Publisher:

@@ -40,6 +40,7 @@ from api.places import Places
 from api.rate_limits import FailedAuthentications, TenantRates
 from api.revocations import Revocations
 from api.signatures import Signatures
+from api.together import Together
 from api.verification import Verifier
 from db.engine import TENANT_ROLE, create_engine, for_system
 from db.quotas import Quotas
@@ -83,6 +84,8 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         Places.of(settings.api_threads),
         TenantLimits(for_system(engine), Quotas.of(settings)),
         Signatures(),
+        submissions=Together(),
+        documents=Together(),
     )
     app.extensions["scorehouse"] = context
     if settings.trusted_proxies:

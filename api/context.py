@@ -12,6 +12,7 @@ from api.limits import TenantLimits
 from api.places import Places
 from api.revocations import Revocations
 from api.signatures import Signatures
+from api.together import Together
 from api.verification import Verifier
 from db.engine import for_system, for_tenant
 from permits import Publisher, publisher
@@ -32,6 +33,8 @@ class Context:
     places: Places
     limits: TenantLimits
     signatures: Signatures
+    submissions: Together
+    documents: Together
 
     def close(self) -> None:
         """Let go of the connections; a process that ends need not."""

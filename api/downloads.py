@@ -19,7 +19,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine, Row
 
 from api.rendering import label
-from db import jobs, predictions
+from db import jobs, models, predictions
 from db.engine import transaction
 from db.jobs import ChunkSpan
 from db.predictions import Range
@@ -71,9 +71,10 @@ class Table:
         return [*self.leading, *self.names]
 
 
-def table_of(row: Row[Any], *, include_inputs: bool = False) -> Table:
+def table_of(engine: Engine, row: Row[Any], *, include_inputs: bool = False) -> Table:
     """The columns of a download: key (or row number) or inputs, then prediction, probabilities, version."""
-    output = Signature.model_validate(row.signature).output
+    with transaction(engine) as connection:
+        output = Signature.model_validate(models.signature_of(connection, row.version_id)).output
     assert output is not None, "only a registered version, whose output was examined, can score"
     columns: list[tuple[str, Kind, str]] = [("prediction", "prediction", "prediction")]
     if output.has_probability and output.classes is not None:
@@ -124,7 +125,7 @@ def finished(engine: Engine, row: Row[Any], after_row: int) -> tuple[Spans, int]
 
 def results_csv(engine: Engine, row: Row[Any], spans: Spans, *, header: bool, keep_formulas: bool) -> Iterator[bytes]:
     """Key, prediction, probabilities, version."""
-    table = table_of(row)
+    table = table_of(engine, row)
     risky = any(neutral(_text(name)) != _text(name) for name in table.output.classes or ())
     for block in itertools.chain([_csv_line(table.header)] if header else [], _exports(engine, row, spans, table)):
         yield _neutral_csv(block, ",") if not keep_formulas and (risky or _keys_may_hold_formula(block)) else block
@@ -134,7 +135,7 @@ def results_with_inputs_csv(
     engine: Engine, row: Row[Any], spans: Spans, *, header: bool, keep_formulas: bool
 ) -> Iterator[bytes]:
     """The caller's columns, their text untouched, then prediction, probabilities, version."""
-    table = table_of(row, include_inputs=True)
+    table = table_of(engine, row, include_inputs=True)
     for block in itertools.chain(
         [_csv_line(table.header, row.delimiter)] if header else [], _lines_with_inputs(engine, row, spans, table)
     ):
@@ -143,7 +144,7 @@ def results_with_inputs_csv(
 
 def results_ndjson(engine: Engine, row: Row[Any], spans: Spans, *, include_inputs: bool) -> Iterator[bytes]:
     """One JSON object per row, typed: numbers are numbers. The text of a record that came as JSON is untouched."""
-    table = table_of(row, include_inputs=include_inputs)
+    table = table_of(engine, row, include_inputs=include_inputs)
     if not include_inputs:
         for block in _exports(engine, row, spans, table):
             rows = csv.reader(io.StringIO(block.decode(), newline=""))
@@ -160,7 +161,7 @@ def results_parquet(engine: Engine, row: Row[Any], spans: Spans, *, include_inpu
     """A Parquet file of one row group per chunk; the caller's columns are text."""
     from api.parquet import stream  # noqa: PLC0415 - pyarrow is loaded by the first download that needs it
 
-    table = table_of(row, include_inputs=include_inputs)
+    table = table_of(engine, row, include_inputs=include_inputs)
     yield from stream(table, _rows(engine, row, spans, table, include_inputs=include_inputs))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from api.context import Context
-from api.rendering import job_document
+from api.rendering import job_documents
 from api.stopping import stopping
 from db import jobs
 from db.engine import transaction
@@ -27,7 +27,7 @@ def stream(context: Context, tenant: str, job_id: UUID, last_event_id: str | Non
     with context.completions.expecting(job_id) as event:
         while time.monotonic() < deadline:
             with transaction(context.engine) as connection:
-                document = job_document(context, connection, jobs.get(connection, tenant, job_id))
+                document = job_documents(context, connection, [jobs.get(connection, tenant, job_id)])[0]
             over = document["state"] in jobs.TERMINAL
             name = f"{document['rows']['total'] - document['rows']['pending']}-{document['state']}"
             if name != last or over:  # also to a client that comes back for it: without `end` it would do so for ever

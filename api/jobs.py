@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from api.auth import caller, scope
 from api.bodies import FilePart, Multipart, blocks
 from api.context import Context, context
 from api.problems import from_domain
-from api.rendering import job_document
+from api.rendering import job_documents
 from api.strict_json import parse_json
 from api.submission import submit_records
 from api.upload_places import upload_place
@@ -59,7 +59,7 @@ def submit(query: schemas.UploadQuery, header: schemas.SubmitHeader, raw: schema
     else:
         job_id = _accept_file(query, header)
         over = seconds > 0 and wait_for(context(), caller().tenant, job_id, seconds)
-    response = _document(job_id, status=200 if over else 202)
+    response = job_response(job_id, status=200 if over else 202)
     if seconds > 0:
         response.headers["Preference-Applied"] = f"wait={seconds:g}"
     return response
@@ -78,7 +78,7 @@ def listing(query: schemas.JobListQuery) -> Response:
             after=query.after,
             limit=query.limit + 1,
         )
-        shown = [job_document(context(), connection, row) for row in rows[: query.limit]]
+        shown = job_documents(context(), connection, rows[: query.limit])
     return jsonify({"jobs": shown, "next": shown[-1]["id"] if len(rows) > query.limit else None})
 
 
@@ -88,7 +88,7 @@ def show(path: schemas.JobPath, query: schemas.JobQuery) -> Response:
     """Poll a job; with `wait`, answer when it ends."""
     if query.wait > 0:
         wait_for(context(), caller().tenant, path.id, query.wait)
-    return _document(path.id)
+    return job_response(path.id)
 
 
 @blueprint.post("/<uuid:id>/cancel", responses={200: schemas.Job})
@@ -97,7 +97,7 @@ def cancel(path: schemas.JobPath) -> Response:
     """Cancel a job now; rows that are scored already are kept."""
     with transaction(context().engine) as connection:
         jobs.cancel(connection, caller().tenant, path.id)
-    return _document(path.id)
+    return job_response(path.id)
 
 
 @blueprint.post("/<uuid:id>/retry", responses={202: schemas.Job})
@@ -107,7 +107,7 @@ def retry(path: schemas.JobPath) -> Response:
     body = request.get_data(cache=False)
     wanted = schemas.RetryRequest.model_validate(parse_json(body) if body.strip() else {})
     job_id = retries.retry(context(), caller(), path.id, version=wanted.version)
-    return _document(job_id, status=202)
+    return job_response(job_id, status=202)
 
 
 @blueprint.get(
@@ -270,9 +270,12 @@ def _end_of(form: Multipart, known: Mapping[str, str]) -> Iterator[bytes]:
     yield from ()
 
 
-def _document(job_id: UUID, status: int = 200) -> Response:
-    with transaction(context().engine) as connection:
-        document = job_document(context(), connection, jobs.get(connection, caller().tenant, job_id))
+def job_response(job_id: UUID, status: int = 200) -> Response:
+    """The document of a job; it is read together with those that others ask for at the same time."""
+    shared, tenant = context(), caller().tenant
+    document = shared.documents.do(tenant, job_id, lambda job_ids: _documents(shared, tenant, job_ids))
+    if document is None:
+        raise NotFound(f"there is no job {job_id}")
     response = jsonify(document)
     response.status_code = status
     if status == 202:
@@ -280,6 +283,13 @@ def _document(job_id: UUID, status: int = 200) -> Response:
     if document["state"] not in jobs.TERMINAL:
         response.headers["Retry-After"] = "1"
     return response
+
+
+def _documents(shared: Context, tenant: str, job_ids: Sequence[UUID]) -> list[dict[str, Any] | None]:
+    with transaction(shared.engine) as connection:
+        found = jobs.several(connection, tenant, job_ids)
+        documents = dict(zip(found, job_documents(shared, connection, list(found.values())), strict=True))
+    return [documents.get(job_id) for job_id in job_ids]
 
 
 def _row(job_id: UUID) -> Any:

@@ -12,8 +12,8 @@ from flask_openapi3.models.tag import Tag
 from api import schemas
 from api.auth import caller, scope
 from api.context import context
-from api.jobs import read_json, submit_and_wait
-from api.rendering import job_document, output_of, result_document
+from api.jobs import job_response, read_json, submit_and_wait
+from api.rendering import output_of, result_document
 from db import jobs, models, predictions
 from db.engine import transaction
 from errors import Conflict, InvalidInput
@@ -67,7 +67,7 @@ def _submit(
     with transaction(context().engine) as connection:
         name = query.model or context().settings.default_model or models.default_model(connection, caller().tenant)
         version = models.pinned(connection, caller().tenant, name, query.version)
-    signature = context().signatures.of(version.id, version.signature)
+        signature = context().signatures.of(connection, version.id)
     records = inputs if isinstance(inputs, list) else [inputs]
     key_column = None
     if (
@@ -86,7 +86,7 @@ def _answers(job_id: UUID) -> list[dict[str, Any]]:
         row = jobs.get(connection, caller().tenant, job_id)
         scored = predictions.of_job(connection, job_id)
         errors = predictions.errors(connection, job_id, after_row=0, limit=row.rows_total)
-    output = output_of(context(), row)
+        output = output_of(context(), connection, row)
     answers: dict[int, dict[str, Any]] = {}
     name = row.key_column if row.key_column == _CUSTOMER_ID else "key"
     for prediction in scored:
@@ -100,10 +100,4 @@ def _answers(job_id: UUID) -> list[dict[str, Any]]:
 
 
 def _accepted(job_id: UUID) -> Response:
-    with transaction(context().engine) as connection:
-        document = job_document(context(), connection, jobs.get(connection, caller().tenant, job_id))
-    response = jsonify(document)
-    response.status_code = 202
-    response.headers["Location"] = document["links"]["self"]
-    response.headers["Retry-After"] = "1"
-    return response
+    return job_response(job_id, status=202)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,8 +15,16 @@ from db.predictions import Prediction
 from registry.signature import Output
 
 
-def job_document(context: Context, connection: Connection, row: Row[Any]) -> dict[str, Any]:
-    """A job as `schemas.Job`."""
+def job_documents(context: Context, connection: Connection, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+    """Jobs as `schemas.Job`."""
+    singles = [row.id for row in rows if row.kind == "single" and row.state == "succeeded"]
+    predicted = predictions.of_jobs(connection, singles) if singles else {}
+    return [_job_document(context, connection, row, predicted.get(row.id)) for row in rows]
+
+
+def _job_document(
+    context: Context, connection: Connection, row: Row[Any], predicted: Sequence[Prediction] | None
+) -> dict[str, Any]:
     done = row.rows_succeeded + row.rows_errored + row.rows_canceled
     over = row.state in jobs.TERMINAL
     rate = _rows_per_second(row)
@@ -50,7 +59,9 @@ def job_document(context: Context, connection: Connection, row: Row[Any]) -> dic
         "links": _links(row.id),
     }
     if row.kind == "single":
-        document["result"] = _single_result(context, connection, row)
+        document["result"] = (
+            result_document(row, predicted[0], output_of(context, connection, row)) if predicted else None
+        )
         if row.state == "failed":
             document["error"] = _single_error(connection, row.id) or row.error
     return document
@@ -91,17 +102,10 @@ def timestamp(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
-def output_of(context: Context, row: Row[Any]) -> Output:
-    output = context.signatures.of(row.version_id, row.signature).output
+def output_of(context: Context, connection: Connection, row: Row[Any]) -> Output:
+    output = context.signatures.of(connection, row.version_id).output
     assert output is not None, "only a registered version, whose output was examined, can score"
     return output
-
-
-def _single_result(context: Context, connection: Connection, row: Row[Any]) -> dict[str, Any] | None:
-    if row.state != "succeeded":
-        return None
-    found = predictions.of_job(connection, row.id)
-    return result_document(row, found[0], output_of(context, row)) if found else None
 
 
 def _single_error(connection: Connection, job_id: UUID) -> str | None:

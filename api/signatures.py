@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from sqlalchemy import Connection
 
+from db import models
 from registry.signature import Signature
 
 _REMEMBERED = 1_000
@@ -16,11 +16,11 @@ class Signatures:
     def __init__(self) -> None:
         self._known: dict[int, Signature] = {}
 
-    def of(self, version_id: int, stored: Mapping[str, Any] | None) -> Signature:
-        """That of a registered version, whose column `signature` holds `stored`."""
+    def of(self, connection: Connection, version_id: int) -> Signature:
+        """That of a registered version, which the caller's tenant was found to have."""
         found = self._known.get(version_id)
         if found is None:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            found = self._known[version_id] = Signature.model_validate(stored)
+            found = self._known[version_id] = Signature.model_validate(models.signature_of(connection, version_id))
         return found

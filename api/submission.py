@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -17,13 +18,27 @@ from db import chunks, jobs, models, usage
 from db.engine import contended_transaction
 from db.ids import uuid7
 from db.jobs import NewJob
-from db.quotas import Quotas
-from errors import Conflict, InvalidInput, Problem, TooLarge
+from errors import Conflict, InvalidInput, OverQuota, Problem, ScorehouseError, TooLarge
 from records.piece import Piece
 from registry.signature import Signature
 
 # Records per chunk of a JSON job: a fraction of a second of work for any model.
 _RECORDS_PER_CHUNK = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a caller wants to have scored, under the id that its job gets if its idempotency key is new."""
+
+    job_id: UUID
+    created_by: str
+    request: JobRequest
+    idempotency_key: str | None
+    endpoint: str
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return self.request.inputs if isinstance(self.request.inputs, list) else [self.request.inputs]
 
 
 def submit_records(
@@ -37,6 +52,8 @@ def submit_records(
 ) -> UUID:
     """Store a job of one record or many, and ask for a permit; returns the job's id.
 
+    Few records are stored together with those of other requests that come at the same time.
+
     Args:
         job_id: of a new job; an earlier submission with the same idempotency key has another.
 
@@ -46,44 +63,25 @@ def submit_records(
         TooLarge: too many records, or one that is too long.
         OverQuota: more than the tenant has left.
     """
-    records = request.inputs if isinstance(request.inputs, list) else [request.inputs]
-    if len(records) > context.settings.max_json_records:
+    wanted = Submission(job_id or uuid7(), caller.subject, request, idempotency_key, endpoint)
+    count = len(wanted.records)
+    if count > context.settings.max_json_records:
         raise TooLarge(
-            f"{len(records):,} records in one JSON body, at most {context.settings.max_json_records:,} are taken; "
+            f"{count:,} records in one JSON body, at most {context.settings.max_json_records:,} are taken; "
             "upload them as CSV or NDJSON"
         )
-    with contended_transaction(context.engine) as connection:  # for the usage of the tenant
-        version = models.pinned(connection, caller.tenant, request.model, request.version)
-        signature = context.signatures.of(version.id, version.signature)
-        _check_columns(signature, request.inputs)
-        key_column, keyed = _with_keys(records, request, signature)
-        lines = _lines(keyed, context.settings.max_record_bytes)
-        columns = list(dict.fromkeys(name for record in keyed for name in record))
-        if len(columns) > context.settings.max_columns:
-            raise InvalidInput(
-                f"the records have {len(columns):,} different members, more than the {context.settings.max_columns:,} "
-                "columns allowed; leave out those that the model does not use"
-            )
-        new = NewJob(
-            id=job_id or uuid7(),
-            tenant=caller.tenant,
-            version_id=version.id,
-            kind="batch" if isinstance(request.inputs, list) else "single",
-            lane="interactive" if len(lines) <= context.settings.interactive_rows else "bulk",
-            format="ndjson",
-            columns=columns,
-            created_by=caller.subject,
-            key_column=key_column,
-            priority=request.priority,
-            metadata=request.metadata,
-            idempotency_key=idempotency_key,
-            request_hash=_hash(request) if idempotency_key is not None else None,
-            as_of=request.as_of,
-            endpoint=endpoint,
-        )
-        stored_id = _store(connection, new, lines, context.limits.of(caller.tenant))
-    context.publisher.want(new.lane, 1 if new.lane == "interactive" else _chunk_count(len(lines)))
-    return stored_id
+
+    def store(submissions: Sequence[Submission]) -> list[UUID | ScorehouseError]:
+        return _store_all(context, caller.tenant, submissions)
+
+    if count <= context.settings.interactive_rows:
+        outcome, lane, permits = context.submissions.do(caller.tenant, wanted, store), "interactive", 1
+    else:
+        (outcome,), lane, permits = store([wanted]), "bulk", _chunk_count(count)
+    if isinstance(outcome, ScorehouseError):
+        raise outcome
+    context.publisher.want(lane, permits)
+    return outcome
 
 
 def same_submission(connection: Connection, tenant: str, key: str, request_hash: bytes) -> UUID | None:
@@ -113,19 +111,118 @@ def in_flight(key: str) -> Conflict:
     return Conflict(f"a submission with Idempotency-Key {key!r} is still in flight; try again shortly", retry_after=1)
 
 
-def _store(connection: Connection, new: NewJob, lines: Sequence[bytes], limits: Quotas) -> UUID:
-    pieces = []
-    for first in range(0, len(lines), _RECORDS_PER_CHUNK):
-        block = lines[first : first + _RECORDS_PER_CHUNK]
-        pieces.append(Piece(first + 1, len(block), first + 1, b"".join(block)))
-    while (stored := chunks.submit(connection, new, pieces)) is None:
-        assert new.idempotency_key is not None
-        assert new.request_hash is not None
-        earlier = same_submission(connection, new.tenant, new.idempotency_key, new.request_hash)
-        if earlier is not None:
-            return earlier
-    usage.take(connection, new.tenant, limits, jobs=1 if pieces else 0, rows=len(lines), bytes=stored)
-    return new.id
+def _store_all(context: Context, tenant: str, submissions: Sequence[Submission]) -> list[UUID | ScorehouseError]:
+    """For each the id of its job, or why it is refused.
+
+    Raises:
+        Unavailable: whether they were stored is unknown.
+    """
+    try:
+        with contended_transaction(context.engine) as connection:  # for the usage of the tenant
+            return _stored(context, connection, tenant, submissions)
+    except OverQuota as exc:
+        if len(submissions) == 1:
+            return [exc]
+        # Nothing was stored; each by itself finds out whether there is room for it.
+        return [outcome for one in submissions for outcome in _store_all(context, tenant, [one])]
+
+
+def _stored(
+    context: Context, connection: Connection, tenant: str, submissions: Sequence[Submission]
+) -> list[UUID | ScorehouseError]:
+    outcomes: dict[UUID, UUID | ScorehouseError] = {}
+    versions = _Versions(context, connection, tenant)
+    accepted = []
+    for one in submissions:
+        try:
+            accepted.append(_job_of(context, versions, tenant, one))
+        except ScorehouseError as exc:
+            outcomes[one.job_id] = exc
+    # In the order of their keys: two processes that have the same ones then wait for each other only one way.
+    waiting = sorted(accepted, key=lambda job: job[0].idempotency_key or "")
+    jobs_taken = rows = bytes_taken = 0
+    while waiting:
+        stored = chunks.submit(connection, tenant, waiting)
+        refused = []
+        for new, pieces in waiting:
+            if new.id in stored:
+                outcomes[new.id] = new.id
+                jobs_taken += 1 if pieces else 0
+                rows += sum(piece.rows for piece in pieces)
+                bytes_taken += stored[new.id]
+            elif (earlier := _earlier(connection, new)) is None:
+                refused.append((new, pieces))
+            else:
+                outcomes[new.id] = earlier
+        waiting = refused
+    if accepted:
+        usage.take(connection, tenant, context.limits.of(tenant), jobs=jobs_taken, rows=rows, bytes=bytes_taken)
+    return [outcomes[one.job_id] for one in submissions]
+
+
+def _earlier(connection: Connection, new: NewJob) -> UUID | ScorehouseError | None:
+    """What has the idempotency key of a job that was not accepted; None if it is free again."""
+    assert new.idempotency_key is not None
+    assert new.request_hash is not None
+    try:
+        return same_submission(connection, new.tenant, new.idempotency_key, new.request_hash)
+    except (Conflict, InvalidInput) as exc:
+        return exc
+
+
+class _Versions:
+    """The versions that submissions are pinned to in one transaction, each looked up once."""
+
+    def __init__(self, context: Context, connection: Connection, tenant: str) -> None:
+        self._context, self._connection, self._tenant = context, connection, tenant
+        self._known: dict[tuple[str, str | None], tuple[int, Signature]] = {}
+
+    def of(self, request: JobRequest) -> tuple[int, Signature]:
+        """The id and the signature.
+
+        Raises:
+            NotFound, Conflict: as `models.pinned`.
+        """
+        name = (request.model, request.version)
+        if name not in self._known:
+            version = models.pinned(self._connection, self._tenant, *name)
+            self._known[name] = version.id, self._context.signatures.of(self._connection, version.id)
+        return self._known[name]
+
+
+def _job_of(context: Context, versions: _Versions, tenant: str, wanted: Submission) -> tuple[NewJob, list[Piece]]:
+    """Raises as `submit_records`."""
+    request, records = wanted.request, wanted.records
+    version_id, signature = versions.of(request)
+    _check_columns(signature, request.inputs)
+    key_column, keyed = _with_keys(records, request, signature)
+    lines = _lines(keyed, context.settings.max_record_bytes)
+    columns = list(dict.fromkeys(name for record in keyed for name in record))
+    if len(columns) > context.settings.max_columns:
+        raise InvalidInput(
+            f"the records have {len(columns):,} different members, more than the {context.settings.max_columns:,} "
+            "columns allowed; leave out those that the model does not use"
+        )
+    new = NewJob(
+        id=wanted.job_id,
+        tenant=tenant,
+        version_id=version_id,
+        kind="batch" if isinstance(request.inputs, list) else "single",
+        lane="interactive" if len(lines) <= context.settings.interactive_rows else "bulk",
+        format="ndjson",
+        columns=columns,
+        created_by=wanted.created_by,
+        key_column=key_column,
+        priority=request.priority,
+        metadata=request.metadata,
+        idempotency_key=wanted.idempotency_key,
+        request_hash=_hash(request) if wanted.idempotency_key is not None else None,
+        as_of=request.as_of,
+        endpoint=wanted.endpoint,
+    )
+    blocks = [lines[first : first + _RECORDS_PER_CHUNK] for first in range(0, len(lines), _RECORDS_PER_CHUNK)]
+    firsts = range(1, len(lines) + 1, _RECORDS_PER_CHUNK)
+    return new, [Piece(first, len(block), first, b"".join(block)) for first, block in zip(firsts, blocks, strict=True)]
 
 
 def _check_columns(signature: Signature, inputs: dict[str, Any] | list[dict[str, Any]]) -> None:

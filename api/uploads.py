@@ -69,12 +69,13 @@ def receive(context: Context, caller: Caller, upload: Upload, body: Iterable[byt
         raise InvalidInput("name the model: ?model=NAME", [Problem("is required", "#/query/model")])
     with transaction(context.engine) as connection:
         version = models.pinned(connection, caller.tenant, upload.query.model, upload.query.version)
+        signature = context.signatures.of(connection, version.id)
     settings = context.settings
     blocks = inflated(
         body, encoding=upload.encoding, max_bytes=settings.max_upload_bytes, max_inflation=settings.max_inflation
     )
     digest = hashlib.blake2b(_parameters(upload, version), digest_size=32) if upload.idempotency_key else None
-    reception = _Reception(context, caller, upload, version)
+    reception = _Reception(context, caller, upload, version, signature)
     try:
         for block in blocks:
             if digest is not None:
@@ -94,12 +95,12 @@ def receive(context: Context, caller: Caller, upload: Upload, body: Iterable[byt
 class _Reception:
     """One upload in progress."""
 
-    def __init__(self, context: Context, caller: Caller, upload: Upload, version: Pinned) -> None:
+    def __init__(self, context: Context, caller: Caller, upload: Upload, version: Pinned, signature: Signature) -> None:
         self._context = context
         self._caller = caller
         self._upload = upload
         self._version = version
-        self._signature = Signature.model_validate(version.signature)
+        self._signature = signature
         self._cutter = _cutter(upload, Limits.of(context.settings))
         self._job: NewJob | None = None
         self._chunks = 0

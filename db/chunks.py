@@ -248,16 +248,37 @@ def running_owners(engine: Engine, prefix: str) -> list[str]:
         return [owner for owner in connection.execute(query).scalars() if owner is not None]
 
 
-def submit(connection: Connection, new: NewJob, pieces: Sequence[Piece]) -> int | None:
-    """Store a job that is there as a whole, all in one statement, and return the bytes of its input as packed.
+def submit(connection: Connection, tenant: str, wanted: Sequence[tuple[NewJob, Sequence[Piece]]]) -> dict[UUID, int]:
+    """Store jobs of a tenant that are there as a whole, all in one statement.
 
-    Returns None when its idempotency key is taken; `jobs.by_idempotency_key` tells by what.
+    Returns the bytes of each job's input, as packed. A job whose idempotency key is taken, also by one before it, is missing
+    there; `jobs.by_idempotency_key` tells by what.
     """
-    payloads = [pack(piece.data) for piece in pieces]
-    stored = sum(len(payload) for payload in payloads)
+    described = []
+    stored = {}
+    columns: list[list[Any]] = [[] for _ in range(6)]
+    for new, pieces in wanted:
+        payloads = [pack(piece.data) for piece in pieces]
+        stored[new.id] = sum(map(len, payloads))
+        described.append(_described(new, pieces, stored[new.id]))
+        for number, (piece, payload) in enumerate(zip(pieces, payloads, strict=True)):
+            chunk_of = (str(new.id), number, piece.first_row, piece.rows, piece.first_line, payload)
+            for column, value in zip(columns, chunk_of, strict=True):
+                column.append(value)
+    names = ("job_ids", "numbers", "first_rows", "rows", "first_lines", "payloads")
     parameters = {
-        "id": new.id,
-        "tenant": new.tenant,
+        "tenant": tenant,
+        "jobs": json.dumps(described, ensure_ascii=False),
+        **dict(zip(names, columns, strict=True)),
+    }
+    accepted = connection.execute(statement("submit"), parameters).scalars()
+    return {job_id: stored[job_id] for job_id in accepted}
+
+
+def _described(new: NewJob, pieces: Sequence[Piece], stored: int) -> dict[str, Any]:
+    """As the statement takes it."""
+    return {
+        "id": str(new.id),
         "version_id": new.version_id,
         "kind": new.kind,
         "lane": new.lane,
@@ -266,22 +287,16 @@ def submit(connection: Connection, new: NewJob, pieces: Sequence[Piece]) -> int 
         "delimiter": new.delimiter,
         "columns": list(new.columns),
         "key_column": new.key_column,
-        "metadata": json.dumps(new.metadata),
+        "metadata": new.metadata,
         "idempotency_key": new.idempotency_key,
-        "request_hash": new.request_hash,
+        "request_hash": None if new.request_hash is None else f"\\x{new.request_hash.hex()}",
         "created_by": new.created_by,
-        "as_of": new.as_of,
+        "as_of": None if new.as_of is None else new.as_of.isoformat(),
         "endpoint": new.endpoint,
         "rows": sum(piece.rows for piece in pieces),
         "chunks": len(pieces),
         "bytes": stored if new.counted else None,
-        "first_rows": [piece.first_row for piece in pieces],
-        "rows_of": [piece.rows for piece in pieces],
-        "first_lines": [piece.first_line for piece in pieces],
-        "payloads": payloads,
     }
-    accepted = connection.execute(statement("submit"), parameters).one_or_none()
-    return None if accepted is None else stored
 
 
 def add(connection: Connection, new: NewJob, number: int, piece: Piece) -> int:

@@ -259,7 +259,12 @@ class Pinned:
     model: str
     version: str
     state: str
-    signature: dict[str, Any] | None
+
+
+def signature_of(connection: Connection, version_id: int) -> dict[str, Any] | None:
+    """None before its registration is over."""
+    signature: dict[str, Any] | None = connection.execute(_SIGNATURE, {"id": version_id}).scalar_one()
+    return signature
 
 
 def pinned(connection: Connection, tenant: str, name: str, version: str | None) -> Pinned:
@@ -292,6 +297,7 @@ class _Choice:
         )
 
 
+_SIGNATURE = sa.select(model_version.c.signature).where(model_version.c.id == sa.bindparam("id"))
 _WHOLE = _Choice(_VERSION)
 _PINNED = _Choice([column for column in _VERSION if column.name in {each.name for each in fields(Pinned)}])
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.engine import copy as copy_rows
 from db.engine import cursor_of, elevated
@@ -117,17 +118,24 @@ def export(
     return buffer.getvalue()
 
 
-_OF_JOB = (
+_OF_JOBS = (
     sa.select(prediction_block)
-    .where(prediction_block.c.job_id == sa.bindparam("job_id"))
-    .order_by(prediction_block.c.first_row)
+    .where(prediction_block.c.job_id == sa.any_(sa.bindparam("job_ids", type_=ARRAY(sa.UUID()))))
+    .order_by(prediction_block.c.job_id, prediction_block.c.first_row)
 )
 
 
 def of_job(connection: Connection, job_id: UUID) -> list[Prediction]:
     """All predictions of a small job, in input order."""
-    blocks = connection.execute(_OF_JOB, {"job_id": job_id}).all()
-    return [item for block in blocks for item in _unfolded(block)]
+    return of_jobs(connection, [job_id])[job_id]
+
+
+def of_jobs(connection: Connection, job_ids: Sequence[UUID]) -> dict[UUID, list[Prediction]]:
+    """The same of several small jobs."""
+    found: dict[UUID, list[Prediction]] = {job_id: [] for job_id in job_ids}
+    for block in connection.execute(_OF_JOBS, {"job_ids": list(job_ids)}):
+        found[block.job_id] += _unfolded(block)
+    return found
 
 
 def of_key(connection: Connection, version_ids: Sequence[int], key: str, *, limit: int) -> Sequence[sa.Row[Any]]:

@@ -46,7 +46,7 @@ def submit(connection: Connection, version: Version, deployment_id: UUID) -> dic
         counted=False,
     )
     data = "".join(f"{row.inputs}\n" for row in golden).encode()
-    chunks.submit(connection, new, [Piece(1, len(golden), 1, data)])
+    chunks.submit(connection, new.tenant, [(new, [Piece(1, len(golden), 1, data)])])
     return {"job": str(new.id), "rows": len(golden)}
 
 

@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from house import House
+from house import Answer, House
 from toys import COLUMNS, Toy, customers
 
+_WAITING_FOR_A_LOCK = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 RECORD = {"amount": 12.5, "visits": 3, "segment": "gold", "active": True, "note": "late again"}
 
 
@@ -175,6 +176,33 @@ def test_the_same_request_with_the_same_key_is_the_same_job(house: House) -> Non
     assert "was used for another request" in other.told
     theirs = house.call("POST", "/v1/jobs", {"model": "toy", "inputs": RECORD}, key, tenant="other")
     assert theirs.status == 404  # the model; the key of another tenant is nobody's business
+
+
+def test_submissions_at_the_same_time_are_stored_together_and_answered_apart(house: House) -> None:
+    def submit(number: int) -> Answer:
+        """Of four: a record of its own, one that has its key in common with others, no such model, and a column too few."""
+        wanted = {
+            "model": "nobody" if number % 4 == 2 else "toy",
+            "metadata": {"number": str(number)},
+            "inputs": RECORD,
+        }
+        if number % 4 == 1:
+            return house.call("POST", "/v1/jobs", {**wanted, "metadata": {}}, {"Idempotency-Key": "together"})
+        return house.submit(**wanted if number % 4 != 3 else {**wanted, "inputs": {"visits": 1}})
+
+    # The first one in each process of the API waits for this lock, and the others for them.
+    with ThreadPoolExecutor(24) as threads, house.engine.connect() as connection:
+        connection.exec_driver_sql("SELECT 1 FROM tenant_usage WHERE tenant = 'default' FOR UPDATE")
+        answers = [threads.submit(submit, number) for number in range(24)]
+        house.until(lambda: house.query(_WAITING_FOR_A_LOCK)[0].count >= 2)
+        connection.rollback()
+    found = [answer.result() for answer in answers]
+    assert [answer.status for answer in found] == 6 * [202, 202, 404, 422]
+    assert [answer.json["metadata"]["number"] for answer in found[::4]] == [str(number) for number in range(0, 24, 4)]
+    assert len({answer.json["id"] for answer in found[1::4]}) == 1
+    assert {house.finished(answer).state for answer in found if answer.status == 202} == {"succeeded"}
+    began = {answer.json["created_at"] for answer in found[::4]}
+    assert len(began) < len(found[::4]), "each of them had a transaction of its own"
 
 
 def test_a_hundred_submits_at_once_with_one_key_make_one_job(house: House) -> None:
