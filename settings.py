@@ -51,7 +51,9 @@ class Settings(BaseSettings):
     api_host: str = Field("127.0.0.1", description="address that the API listens on")
     api_port: int = Field(8000, description="port of the API")
     api_workers: int = Field(2, ge=1, description="gunicorn worker processes")
-    api_threads: int = Field(32, ge=2, description="threads per gunicorn worker")
+    api_threads: int = Field(
+        64, ge=2, description="threads per gunicorn worker; half of them may wait for jobs at a time"
+    )
     api_url: str | None = Field(None, description="where clients find the API; unset: what `scorehouse up` wrote down")
     token: SecretStr | None = Field(None, description="bearer token of clients; unset: DATA_DIR/admin.token")
     jwt_key_file: Path | None = Field(None, description="file with the signing keys; unset: DATA_DIR/jwt.key")

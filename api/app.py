@@ -70,8 +70,10 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     strict_json.install(app)
     # Of bodies that Flask reads; what may be longer is read in blocks, and bounded there.
     app.config["MAX_CONTENT_LENGTH"] = MAX_DOCUMENT_BYTES
+    # Most threads wait, for a job or for a client, and need none.
+    pool_size = max(settings.api_threads // 4, 1)
     engine = create_engine(
-        settings.resolved_database_url(), name="scorehouse-api", role=TENANT_ROLE, pool_size=settings.api_threads // 2
+        settings.resolved_database_url(), name="scorehouse-api", role=TENANT_ROLE, pool_size=pool_size
     )
     verifier = Verifier(settings)
     context = Context(

@@ -11,6 +11,7 @@ from uuid import UUID
 from flask import Response, jsonify, request, stream_with_context
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
+from sqlalchemy import Connection
 
 from api import downloads, events, places, retries, schemas, uploads
 from api.auth import caller, scope
@@ -23,7 +24,7 @@ from api.submission import submit_records
 from api.upload_places import upload_place
 from api.uploads import Upload
 from db import jobs
-from db.engine import transaction
+from db.engine import read, transaction
 from db.ids import lower_bound, uuid7
 from db.retention import horizon
 from errors import Gone, InvalidInput, NotFound, Problem, TooLarge, UnsupportedMedia
@@ -199,8 +200,7 @@ def wait_for(shared: Context, tenant: str, job_id: UUID, seconds: float) -> bool
 
 
 def _is_over(shared: Context, tenant: str, job_id: UUID) -> bool:
-    with transaction(shared.engine) as connection:
-        return jobs.is_terminal(connection, tenant, job_id)
+    return read(shared.engine, lambda connection: jobs.is_terminal(connection, tenant, job_id))
 
 
 def preferred_wait(prefer: str | None) -> float:
@@ -286,10 +286,12 @@ def job_response(job_id: UUID, status: int = 200) -> Response:
 
 
 def _documents(shared: Context, tenant: str, job_ids: Sequence[UUID]) -> list[dict[str, Any] | None]:
-    with transaction(shared.engine) as connection:
+    def ask(connection: Connection) -> list[dict[str, Any] | None]:
         found = jobs.several(connection, tenant, job_ids)
         documents = dict(zip(found, job_documents(shared, connection, list(found.values())), strict=True))
-    return [documents.get(job_id) for job_id in job_ids]
+        return [documents.get(job_id) for job_id in job_ids]
+
+    return read(shared.engine, ask)
 
 
 def _row(job_id: UUID) -> Any:

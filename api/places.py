@@ -46,8 +46,8 @@ class Places:
 
     @classmethod
     def of(cls, threads: int) -> Places:
-        """A quarter of the threads, three quarters of them for one tenant. Requests that wait for jobs may have half."""
-        total = max(threads // 4, 1)
+        """An eighth of the threads, three quarters of it for one tenant. Requests that wait for jobs may have half."""
+        total = max(threads // 8, 1)
         return cls(total, max(total * 3 // 4, 1))
 
     def take(self, tenant: str) -> Place:

@@ -75,12 +75,11 @@ def submit_records(
         return _store_all(context, caller.tenant, submissions)
 
     if count <= context.settings.interactive_rows:
-        outcome, lane, permits = context.submissions.do(caller.tenant, wanted, store), "interactive", 1
+        outcome = context.submissions.do(caller.tenant, wanted, store)
     else:
-        (outcome,), lane, permits = store([wanted]), "bulk", _chunk_count(count)
+        (outcome,) = store([wanted])
     if isinstance(outcome, ScorehouseError):
         raise outcome
-    context.publisher.want(lane, permits)
     return outcome
 
 
@@ -118,13 +117,22 @@ def _store_all(context: Context, tenant: str, submissions: Sequence[Submission])
         Unavailable: whether they were stored is unknown.
     """
     try:
-        with contended_transaction(context.engine) as connection:  # for the usage of the tenant
+        # For the usage of the tenant. Workers may begin before it is durable: what they store comes after it in the log.
+        with contended_transaction(context.engine, lambda: _ask_for_permits(context, submissions)) as connection:
             return _stored(context, connection, tenant, submissions)
     except OverQuota as exc:
         if len(submissions) == 1:
             return [exc]
         # Nothing was stored; each by itself finds out whether there is room for it.
         return [outcome for one in submissions for outcome in _store_all(context, tenant, [one])]
+
+
+def _ask_for_permits(context: Context, submissions: Sequence[Submission]) -> None:
+    counts = [len(one.records) for one in submissions]
+    if min(counts) <= context.settings.interactive_rows:
+        context.publisher.want("interactive")
+    if max(counts) > context.settings.interactive_rows:
+        context.publisher.want("bulk", _chunk_count(max(counts)))
 
 
 def _stored(

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg2
 import psycopg2.extensions
@@ -40,6 +40,8 @@ _NETWORK = {
 _NETWORK_OF_SERVER = (
     "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=15000"
 )
+
+T = TypeVar("T")
 
 _DRIVERS = {"postgresql", "postgres", "postgresql+psycopg2"}
 
@@ -89,6 +91,7 @@ def create_engine(
         connect_args={**_NETWORK, "options": options, "application_name": name},
     )
     _ask_those_that_rested(engine)
+    _name_the_tenant_at_once(engine)
     return engine
 
 
@@ -110,6 +113,19 @@ def _ask_those_that_rested(engine: Engine) -> None:
             engine.dialect.do_ping(connection)
         except psycopg2.Error as exc:
             raise InvalidatePoolError from exc  # the pool makes another one, and asks none of the old ones
+
+
+def _name_the_tenant_at_once(engine: Engine) -> None:
+    """Let a statement of `read` say whose rows it sees, in the same round trip: both are one transaction for the server."""
+
+    @sa.event.listens_for(engine, "before_cursor_execute", retval=True)
+    def name(
+        connection: Connection, _cursor: Any, text: str, parameters: Any, _context: Any, _many: bool
+    ) -> tuple[str, Any]:
+        tenant = connection.get_execution_options().get("scorehouse_reading_for")
+        if tenant is None:
+            return text, parameters
+        return _NAME_TENANT + text, {**parameters, "scorehouse_tenant": tenant}
 
 
 def _parsed(url: str) -> sa.URL:
@@ -146,10 +162,10 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def contended_transaction(engine: Engine) -> Iterator[Connection]:
+def contended_transaction(engine: Engine, committed: Callable[[], None] = lambda: None) -> Iterator[Connection]:
     """A transaction whose locks others wait for: they are free before its COMMIT is flushed to disk, not after.
 
-    It is durable all the same when the block has ended: a second, empty transaction of the same session is flushed, and
+    `committed` is called when others can see what it wrote, and before that is durable. It is durable all the same when the block has ended: a second, empty transaction of the same session is flushed, and
     with it all that was written before. Flushes of many sessions are one; flushes under one lock would each take their turn.
     A server that crashed in between has ended the session, so that this raises.
 
@@ -159,7 +175,9 @@ def contended_transaction(engine: Engine) -> Iterator[Connection]:
     with _domain_errors(), _connected(engine, {"synchronous_commit": "off"}) as connection:
         with connection.get_transaction() or connection.begin():
             yield connection
-        connection.execution_options(isolation_level="AUTOCOMMIT").execute(_FLUSH)
+        committed()
+        with _autocommit(connection):
+            connection.execute(_FLUSH)
 
 
 def at_once(engine: Engine, statement: sa.Executable, parameters: Mapping[str, Any]) -> Sequence[sa.Row[Any]]:
@@ -169,8 +187,45 @@ def at_once(engine: Engine, statement: sa.Executable, parameters: Mapping[str, A
         Unavailable: as `transaction`.
     """
     assert engine.get_execution_options().keys().isdisjoint(("scorehouse_tenant", "scorehouse_system"))
-    with _domain_errors(), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with _domain_errors(), engine.connect() as connection, _autocommit(connection):
         return connection.execute(statement, parameters).all()
+
+
+def read(engine: Engine, ask: Callable[[Connection], T]) -> T:
+    """What `ask` returns, whose statements are a transaction and a round trip each, and change nothing.
+
+    Raises:
+        Unavailable: as `transaction`.
+    """
+    with _domain_errors():
+        try:
+            return _read(engine, ask)
+        except DBAPIError as exc:
+            if not exc.connection_invalidated:
+                raise
+            return _read(engine, ask)
+
+
+def _read(engine: Engine, ask: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection, _autocommit(connection):
+        options = connection.get_execution_options()
+        assert not options.get("scorehouse_system"), "that is said for a transaction"
+        return ask(connection.execution_options(scorehouse_reading_for=options.get("scorehouse_tenant")))
+
+
+@contextmanager
+def _autocommit(connection: Connection) -> Iterator[None]:
+    """Each statement is a transaction. Said to the driver itself, because SQLAlchemy's isolation level of that name costs a
+    round trip when it ends.
+    """
+    driver = connection.connection.dbapi_connection
+    assert isinstance(driver, psycopg2.extensions.connection)
+    driver.autocommit = True
+    try:
+        yield
+    finally:
+        if not driver.closed:
+            driver.autocommit = False
 
 
 def _connected(engine: Engine, settings: Mapping[str, str]) -> Connection:
@@ -253,6 +308,7 @@ def cursor_of(connection: Connection) -> psycopg2.extensions.cursor:
     return raw.cursor()
 
 
+_NAME_TENANT = "SELECT set_config('scorehouse.tenant', %(scorehouse_tenant)s, true); "
 _ACT_AS_SYSTEM = sa.text(f"SET LOCAL ROLE {SYSTEM_ROLE}")
 _ACT_AS_TENANT = sa.text(f"SET LOCAL ROLE {TENANT_ROLE}")
 _FLUSH = sa.text("SELECT pg_logical_emit_message(true, 'scorehouse', '')")

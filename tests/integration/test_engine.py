@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from db import engine as db_engine
-from db.engine import TENANT_ROLE, at_once, contended_transaction, create_engine, for_tenant, transaction
+from db.engine import TENANT_ROLE, at_once, contended_transaction, create_engine, for_tenant, read, transaction
 from errors import Unavailable
 
 
@@ -101,3 +101,45 @@ def test_a_statement_at_once_is_committed(engine: Engine) -> None:
     with transaction(engine) as connection:
         assert connection.execute(sa.text("SELECT count FROM event_total WHERE name = 'once'")).scalar_one() == 1
         assert not connection.connection.dbapi_connection.autocommit  # the next user of the connection has transactions
+
+
+def test_a_reading_sees_the_rows_of_its_tenant_and_no_other(engine: Engine, owner: Engine) -> None:
+    with transaction(owner) as connection:
+        for tenant in ("mine", "theirs"):
+            connection.execute(sa.text("INSERT INTO model (tenant, name) VALUES (:tenant, 'read')"), {"tenant": tenant})
+    role = create_engine(engine.url.render_as_string(hide_password=False), name="tests", role=TENANT_ROLE, pool_size=1)
+    seen = sa.text("SELECT tenant FROM model WHERE name = :name")
+
+    def tenants(used: Engine) -> list[str]:
+        return read(used, lambda connection: list(connection.execute(seen, {"name": "read"}).scalars()))
+
+    assert tenants(for_tenant(role, "mine")) == ["mine"]
+    assert tenants(for_tenant(role, "theirs")) == ["theirs"]
+    assert tenants(role) == [], "the name of the tenant ends with its statement"
+    role.dispose()
+
+
+def test_a_session_that_ended_while_it_rested_costs_no_reading(engine: Engine, owner: Engine) -> None:
+    which = sa.text("SELECT pg_backend_pid()")
+
+    def session(connection: sa.Connection) -> int:
+        return int(connection.execute(which).scalar_one())
+
+    pid = read(engine, session)
+    with transaction(owner) as connection:
+        connection.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    assert read(engine, session) != pid
+
+
+def test_what_others_may_see_is_told_before_it_is_durable(engine: Engine) -> None:
+    seen: list[int] = []
+
+    def look() -> None:
+        with transaction(engine) as connection:
+            counted = sa.text("SELECT count FROM event_total WHERE name = 'told'")
+            seen.append(connection.execute(counted).scalar_one())
+
+    with contended_transaction(engine, look) as connection:
+        connection.execute(sa.text("INSERT INTO event_total (name, count) VALUES ('told', 7)"))
+        assert seen == []
+    assert seen == [7]
