@@ -31,7 +31,7 @@ from sqlalchemy import Connection, Engine
 import migrations
 from benchmarks.bulk import REPORTS
 from benchmarks.prediction_storage import CHUNK, block
-from db import audits, gauges, jobs, predictions, samples, usage
+from db import audits, gauges, jobs, labels, predictions, profiles, samples, usage
 from db.engine import TENANT_ROLE, create_engine, for_tenant, transaction
 from embedded.postgres import Postgres
 
@@ -80,6 +80,22 @@ _SINGLES = """
     INSERT INTO prediction_block (job_id, first_row, version_id, record_keys, predictions, probability, scored_at)
     SELECT id, 1, version_id, ARRAY['S' || row_number() OVER ()], '{1}', '{0.5}', finished_at FROM job WHERE state = 'succeeded'
 """
+# A label for each tenth single record of a tenant, an hour's and a day's worth of what was counted for each hour and day.
+_LABELS = """
+    INSERT INTO label (model_id, record_key, label, observed_at)
+    SELECT v.model_id, b.record_keys[1], '1', b.scored_at
+    FROM prediction_block AS b JOIN model_version AS v ON v.id = b.version_id
+    WHERE cardinality(b.predictions) = 1 AND hashtext(b.record_keys[1]) % 10 = 0
+"""
+_WINDOWS = """
+    INSERT INTO profile_window (version_id, schema_digest, start, rows, profile)
+    SELECT id, 'schema', date_trunc('hour', now()) - make_interval(hours => n), 1000, convert_to(repeat('x', 4000), 'UTF8')
+    FROM model_version CROSS JOIN generate_series(0, 24 * :days - 1) AS n
+"""
+_OUTCOMES = """
+    INSERT INTO outcome_window (version_id, day, scored, labelled, outcomes, dirty)
+    SELECT id, current_date - n, 1000, 100, '{}', false FROM model_version CROSS JOIN generate_series(0, :days - 1) AS n
+"""
 _FILE = """
     INSERT INTO job (id, tenant, version_id, kind, lane, priority, format, columns, created_by, state, rows_total, rows_succeeded,
                      chunks_total, created_at, started_at, finished_at)
@@ -102,6 +118,7 @@ class Filled:
     file: UUID | None
     keys: list[str]
     versions: list[int]
+    model: int
 
 
 @dataclass(frozen=True)
@@ -160,21 +177,28 @@ def fill(engine: Engine, count: int, file_rows: int) -> Filled:
         connection.execute(sa.text(_JOBS), {"count": count, "days": DAYS, "tenant": TENANT, **shares})
         connection.execute(sa.text(_CHUNKS))
         connection.execute(sa.text(_SINGLES))
+        connection.execute(sa.text(_LABELS))
+        connection.execute(sa.text(_WINDOWS), {"days": DAYS})
+        connection.execute(sa.text(_OUTCOMES), {"days": DAYS})
     files = list(_files(engine, file_rows, at))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text("VACUUM (ANALYZE) job, chunk, prediction_block"))
+        connection.execute(
+            sa.text("VACUUM (ANALYZE) job, chunk, prediction_block, label, profile_window, outcome_window")
+        )
     with transaction(engine) as connection:
         ids = connection.execute(
             sa.text("SELECT id FROM job WHERE tenant = :tenant AND kind = 'single' ORDER BY random() LIMIT 1000"),
             {"tenant": TENANT},
         ).scalars()
         versions = connection.execute(
-            sa.text("SELECT v.id FROM model_version AS v JOIN model AS m ON m.id = model_id WHERE tenant = :tenant"),
+            sa.text(
+                "SELECT v.id, model_id FROM model_version AS v JOIN model AS m ON m.id = model_id WHERE tenant = :tenant ORDER BY v.id"
+            ),
             {"tenant": TENANT},
-        ).scalars()
+        ).all()
         keys = [f"S{number}" for number in range(1, count, max(count // 500, 1))]
         keys += [f"C{number:010d}" for number in range(1, min(file_rows, 1_000_000), 2003)]
-        return Filled(list(ids), files[0] if files else None, keys, list(versions))
+        return Filled(list(ids), files[0] if files else None, keys, [row.id for row in versions], versions[0].model_id)
 
 
 def _files(engine: Engine, rows: int, at: datetime) -> Iterator[UUID]:
@@ -204,7 +228,13 @@ def cases(filled: Filled) -> list[Case]:
         if row.state == "queued":
             jobs.queue_position(connection, row)
 
-    now = datetime.now(UTC)
+    now, version = datetime.now(UTC), filled.versions[0]
+    day = (now - timedelta(days=DAYS - 3)).replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def labelled(connection: Connection) -> None:
+        query = labels.labelled_query(connection, filled.model, version, day.date())
+        connection.exec_driver_sql(f"SELECT count(label) FROM ({query}) AS labelled").scalar_one()
+
     found = [
         Case("poll a job", poll),
         page("the newest 50"),
@@ -224,10 +254,14 @@ def cases(filled: Filled) -> list[Case]:
         Case("metrics: open jobs", gauges.open_jobs, as_tenant=False),
         Case("metrics: open chunks", gauges.open_chunks, as_tenant=False),
         Case("audits that are due", audits.due, as_tenant=False),
+        Case("drift: the profiles of a day", lambda c: profiles.between(c, version, "schema", day, day + timedelta(days=1)), as_tenant=False),
+        Case("accuracy: the outcomes of a month", lambda c: labels.counted(c, version, day.date(), now.date()), as_tenant=False),
+        Case("accuracy: rows that were scored in a month", lambda c: profiles.scored(c, version, day, now), as_tenant=False),
+        Case("accuracy: a day's predictions with their labels", labelled, as_tenant=False, bounded=False),
         Case(
             "inputs of a day, for the domain classifier",
             lambda c: samples.chunks_between(
-                c, filled.versions[0], now - timedelta(days=3), now - timedelta(days=2), rows=5_000, seed=1
+                c, version, now - timedelta(days=3), now - timedelta(days=2), rows=5_000, seed=1
             ),
             as_tenant=False,
             bounded=False,

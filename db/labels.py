@@ -283,7 +283,14 @@ def export_labelled(  # noqa: PLR0917 - what of whom, and where to
     them and in the order of the model, it is that of the label. `sink` is called with pieces of any size.
     """
     connection.execute(sa.text(_COUNT_SETTINGS))
-    cursor = cursor_of(connection)
+    query = labelled_query(connection, model_id, version_id, day, classes)
+    cursor_of(connection).copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv)", _Sink(sink))
+
+
+def labelled_query(
+    connection: Connection, model_id: int, version_id: int, day: date, classes: Sequence[str] = ()
+) -> str:
+    """What `export_labelled` copies, with its parameters in it, which COPY does not take."""
     # An id is of the API's clock, which may be ahead of the database's: a day more does no harm.
     before = lower_bound(datetime.combine(day, time(), UTC) + timedelta(days=2))
     parameters = {"model_id": model_id, "version_id": version_id, "day": day, "before": str(before)}
@@ -291,8 +298,7 @@ def export_labelled(  # noqa: PLR0917 - what of whom, and where to
     text = statement("labelled_predictions").text.format(**_probability(len(classes)))
     for name in (*parameters, *reversed(named)):
         text = text.replace(f":{name}", f"%({name})s")
-    query = cursor.mogrify(text, parameters | named).decode()
-    cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv)", _Sink(sink))
+    return str(cursor_of(connection).mogrify(text, parameters | named).decode())
 
 
 def _probability(classes: int) -> dict[str, str]:
