@@ -28,11 +28,14 @@ class NotCompilable(Exception):
     """There is something in the model that cannot be written as ONNX, or not exactly; the message says what."""
 
 
-def compile_model(runtime: SklearnRuntime, signature: Signature) -> bytes:
+def compile_model(runtime: SklearnRuntime, signature: Signature, *, single: bool = False) -> bytes:
     """An ONNX file whose output `scores` is probabilities (n, k), or the value (n, 1) of a regression.
 
     Its inputs are `column_0`, `column_1` …, of the signature's columns in their order, each (n, 1): strings for categories
     and texts, where a null is `nan`, double for all else.
+
+    Args:
+        single: the layers of a neural network in single precision.
 
     Raises:
         NotCompilable: some part of it has no counterpart.
@@ -48,7 +51,7 @@ def compile_model(runtime: SklearnRuntime, signature: Signature) -> bytes:
         raise NotCompilable("its classes are not its most probable ones")
     try:
         model = _preprocessing(steps, signature) if steps else _columns_side_by_side(signature.columns)
-        graph = Graph(model.graph)
+        graph = Graph(model.graph, single=single)
         scores = head(graph, _features(model), estimator)
     except NotCompilable:
         raise

@@ -1,4 +1,4 @@
-"""The nodes of an ONNX graph under construction, in double precision throughout."""
+"""The nodes of an ONNX graph under construction, in double precision but for the layers of a network, where that is asked for."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ IR_VERSION = 10
 
 
 class Graph:
-    """Appends to a graph; each method returns the name of what it computes."""
+    """Appends to a graph; each method returns the name of what it computes.
 
-    def __init__(self, proto: GraphProto) -> None:
+    Args:
+        single: the layers of a neural network are to be in single precision, which is what can be quantised.
+    """
+
+    def __init__(self, proto: GraphProto, *, single: bool = False) -> None:
         self.proto = proto
+        self.single = single
 
     def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         name = self._name(operator)

@@ -25,6 +25,7 @@ from sklearn.ensemble import (
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -90,6 +91,11 @@ def ordinal() -> ColumnTransformer:
 
 def boosted(kind: Any, **options: Any) -> Pipeline:
     return make_pipeline(ordinal(), kind(max_iter=12, categorical_features=[0, 1], random_state=0, **options))
+
+
+def network(kind: Any, **options: Any) -> Pipeline:
+    """Ten rounds of training: what is gained less than `tol` by then is as good as converged."""
+    return make_pipeline(one_hot(), kind(hidden_layer_sizes=(24, 16), tol=100.0, random_state=0, **options))
 
 
 @dataclass(frozen=True)
@@ -164,6 +170,10 @@ KINDS: dict[str, tuple[Any, str]] = {
     "boosted numbers": (boosted(HistGradientBoostingRegressor), "price"),
     "forest of numbers": (make_pipeline(one_hot(), RandomForestRegressor(10, random_state=0)), "price"),
     "ridge": (make_pipeline(one_hot(), Ridge()), "price"),
+    "network": (network(MLPClassifier, activation="relu"), "two"),
+    "network of three": (network(MLPClassifier, activation="tanh"), "three"),
+    "network of numbers": (network(MLPRegressor, activation="identity"), "price"),
+    "network of counts": (network(MLPRegressor, activation="logistic", loss="poisson"), "price"),
     "rare words": (
         make_pipeline(
             one_hot(handle_unknown="infrequent_if_exist", max_categories=3), LogisticRegression(max_iter=500)
