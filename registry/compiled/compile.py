@@ -92,6 +92,7 @@ def _preprocessing(steps: Sequence[Any], signature: Signature) -> ModelProto:
         custom_conversion_functions={SimpleImputer: _imputer},
         custom_shape_calculators={SimpleImputer: _imputer_shape},
     )
+    _keep_precision(model)
     if signature.frame == "array":
         _spread(model, len(columns))
     else:
@@ -120,6 +121,13 @@ def _imputer(scope: Any, operator: Any, container: Any) -> None:
     container.add_node(
         "Where", [missing, fill, whole], [operator.outputs[0].full_name], name=scope.get_unique_operator_name("Where")
     )
+
+
+def _keep_precision(model: ModelProto) -> None:
+    """Columns side by side as they are: `FeatureVectorizer`, which stands before a scaler of them, has single precision only."""
+    for node in model.graph.node:
+        if node.op_type == "FeatureVectorizer":
+            node.CopyFrom(helper.make_node("Concat", node.input, node.output, name=node.name, axis=1))
 
 
 def _rename_inputs(model: ModelProto, names: Sequence[str]) -> None:

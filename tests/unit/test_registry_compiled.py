@@ -268,6 +268,15 @@ def test_an_estimator_on_bare_numbers(register: Register) -> None:
     assert compiled.prediction.tolist() == original.prediction.tolist()
 
 
+def test_a_scaler_of_named_columns_keeps_their_precision(register: Register) -> None:
+    frame = TRAINING.assign(ratio=TRAINING["ratio"].fillna(0.0))
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame[NUMBERS], frame["two"])
+    version = register(model, "two", frame[["id", *NUMBERS, "two"]])
+    assert version.package.signature.frame == "object"
+    original, compiled = version.scored(frame[["id", *NUMBERS, "two"]])
+    assert np.abs(compiled.probabilities - original.probabilities).max() <= CLOSE
+
+
 def test_what_ties_is_the_originals(register: Register) -> None:
     """Two trees that contradict each other: half of the rows are of either class with the probability 1/2."""
     frame = TRAINING.assign(two=TRAINING["age"] % 2)
