@@ -19,11 +19,13 @@ class Graph:
 
     Args:
         single: the layers of a neural network are to be in single precision, which is what can be quantised.
+        names: what those of nodes begin with, so that none is mistaken for one that somebody else has given.
     """
 
-    def __init__(self, proto: GraphProto, *, single: bool = False) -> None:
+    def __init__(self, proto: GraphProto, *, single: bool = False, names: str = "scorehouse") -> None:
         self.proto = proto
         self.single = single
+        self._names = names
 
     def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         name = self._name(operator)
@@ -56,5 +58,4 @@ class Graph:
         return self.add("Concat", negative, positive, axis=1)
 
     def _name(self, what: str) -> str:
-        # Not to be mistaken for one that a converter has given.
-        return f"scorehouse_{what}_{len(self.proto.node) + len(self.proto.initializer)}"
+        return f"{self._names}_{what}_{len(self.proto.node) + len(self.proto.initializer)}"

@@ -36,11 +36,11 @@ from registry.compiled import heads
 from registry.compiled.graph import Graph
 from registry.compiled.most_asked import most_asked
 from registry.compiled.order import SORTED_FROM, alike
-from registry.compiled.record import Compiled
+from registry.compiled.record import Compiled, Form
 from registry.compiled.trees import MOST_NODES, Tree, add_trees
 from registry.examine import Package, examine
 from registry.parse import Parsed, parse_csv
-from registry.runtime import load, load_compiled
+from registry.runtime import load, load_form
 from registry.scores import Runtime
 from registry.scoring import Scored, score
 
@@ -146,10 +146,18 @@ def register(tmp_path: Path) -> Register:
             wanted=wanted, put=put,
         )  # fmt: skip
         original = load(artefact, format="joblib", digest=digest_of(content))
-        compiled = load_compiled(tmp_path / "compiled", package.compiled, original, package.signature)
+        compiled = loaded(tmp_path / "compiled", package, original)
         return Version(package, original, compiled)
 
     return register
+
+
+def loaded(path: Path, package: Package, original: Runtime, **changed: Any) -> Runtime:
+    compiled = package.compiled.model_copy(update=changed)
+    assert compiled.digest is not None
+    return load_form(
+        path, Form("compiled"), compiled.digest, compiled=compiled, original=original, signature=package.signature
+    )
 
 
 def digest_of(content: bytes) -> str:
@@ -210,12 +218,7 @@ def test_rows_that_are_sorted_before_get_the_same_answers(kind: str, tmp_path: P
     many = version.parsed(people(4 * SORTED_FROM, strange=True))
     plain, in_order = (
         score(
-            load_compiled(
-                tmp_path / "compiled",
-                version.package.compiled.model_copy(update={"sorted_by": sorted_by}),
-                version.original,
-                version.package.signature,
-            ),
+            loaded(tmp_path / "compiled", version.package, version.original, sorted_by=sorted_by),
             many,
             version.package.signature,
         )
@@ -355,13 +358,13 @@ def test_a_compiled_form_that_was_changed_is_refused(tmp_path: Path, register: R
     content[-10] ^= 1
     (tmp_path / "compiled").write_bytes(content)
     with pytest.raises(ArtefactRefused, match="the registry vouches for"):
-        load_compiled(tmp_path / "compiled", version.package.compiled, version.original, version.package.signature)
+        loaded(tmp_path / "compiled", version.package, version.original)
 
 
 def test_what_is_not_faster_is_not_used(tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
     model, target = KINDS["logistic"]
     register(model.fit(TRAINING[WORDS + NUMBERS], TRAINING[target]), target)
-    monkeypatch.setattr("registry.compiled.choice.WORTH", 0.0)
+    monkeypatch.setattr("registry.compiled.examined.WORTH", 0.0)
     found = examined(tmp_path, "auto")
     assert (found.lanes, found.digest, found.reason) == ([], None, "it is not faster")
     assert found.seconds["bulk"].rows == len(TRAINING)
