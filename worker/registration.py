@@ -73,7 +73,7 @@ def examine_version(version: Version, store: ArtefactStore, cache: Path) -> Exam
             "fitted_with": package.fitted_with,
             "examined_with": package.examined_with,
         },
-        compiled=package.compiled.model_dump(mode="json"),
+        compiled=package.compiled.stored(),
         reference=reference_of(package.signature, package.sample),
     )
 

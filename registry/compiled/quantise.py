@@ -58,8 +58,10 @@ def quantise(content: bytes) -> bytes:
 
 
 def _constants(graph: Any) -> dict[str, TensorProto]:
+    """By name; none whose numbers are in another file, which a node that nothing uses might name."""
     constant = {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
-    return {**constant, **{each.name: each for each in graph.initializer}}
+    found = {**constant, **{each.name: each for each in graph.initializer}}
+    return {name: each for name, each in found.items() if each.data_location != TensorProto.EXTERNAL}
 
 
 def _factor(node: NodeProto, weights: Mapping[str, TensorProto]) -> npt.NDArray[Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -114,10 +114,10 @@ class Compiled(BaseModel):
     Where rows are scored in the order of some columns, because that is faster, `sorted_by` names these.
     `rows` of the reference and `probes` were compared: `flips` of them had another class before ties were left to the
     original, and `max_difference` is that of a probability, or of a value (relative above 1). `quantised` is there if that
-    was asked for.
+    was asked for. What a later release has recorded beside it is not used.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     wanted: Wanted
     reason: str | None = None
@@ -133,6 +133,11 @@ class Compiled(BaseModel):
     seconds: dict[Lane, Seconds] = {}
     quantised: Quantised | None = None
     accelerated: dict[Lane, Accelerated] = {}
+
+    def stored(self) -> dict[str, Any]:
+        """As JSON; without what says nothing, which workers of the release before this one do not know."""
+        new = {"quantised": self.quantised, "accelerated": self.accelerated}
+        return self.model_dump(mode="json", exclude={name for name, value in new.items() if not value})
 
     def forms(self, lane: str) -> list[Form]:
         """What may score a lane in place of the original on the processor, the fastest first."""

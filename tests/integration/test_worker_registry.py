@@ -305,7 +305,7 @@ def test_a_quantised_form_is_stored_counted_and_scores(
 ) -> None:
     monkeypatch.setattr("registry.compiled.examined.WORTH", 100.0)  # whatever it takes here
     plain = site.register(site.worker(), "1.0.0", *network)
-    assert site.row(plain).compiled["quantised"] is None
+    assert not {"quantised", "accelerated"} & site.row(plain).compiled.keys()
     version_id = site.register(site.worker(), "1.1.0", *network, quantise_within=0.02)
     compiled = site.row(version_id).compiled
     quantised = compiled["quantised"]
@@ -335,7 +335,6 @@ def test_a_worker_without_the_accelerator_scores_on_its_processor_and_says_so_on
     versions = [site.register(site.worker(), f"1.{minor}.0", *network, wanted_runtime="onnx") for minor in range(2)]
     for version_id in versions:
         compiled = site.row(version_id).compiled
-        assert compiled["accelerated"] == {}
         site.change(version_id, compiled={**compiled, "accelerated": {"bulk": accelerated}})
     worker = site.worker()
     with capture_logs() as told:

@@ -202,6 +202,20 @@ def test_a_graph_without_products_is_refused(layers: bytes) -> None:
         quantise(model.SerializeToString())
 
 
+def test_no_other_file_is_read(layers: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even for a product that nothing uses, which ONNX Runtime drops before it would refuse it."""
+    monkeypatch.chdir(tmp_path)
+    model = onnx.load_model_from_string(layers)
+    (tmp_path / "secret").write_bytes(bytes(4 * 64 * 64))
+    elsewhere = helper.make_tensor("elsewhere", TensorProto.FLOAT, [64, 64], bytes(4 * 64 * 64), raw=True)
+    onnx.external_data_helper.set_external_data(elsewhere, "secret")
+    elsewhere.ClearField("raw_data")
+    model.graph.initializer.append(elsewhere)
+    model.graph.node.append(helper.make_node("MatMul", ["y", "elsewhere"], ["unused"]))
+    operators = [each.op_type for each in onnx.load_model_from_string(quantise(model.SerializeToString())).graph.node]
+    assert (operators.count("MatMulInteger"), operators.count("MatMul")) == (2, 1)
+
+
 @pytest.mark.parametrize("target", ["two", "price"])
 def test_a_network_is_quantised_within_what_was_stated(target: str, house: House, network: Any) -> None:
     model: Any = network
