@@ -24,6 +24,11 @@ def head_of(estimator: Any) -> Head | None:
     return _HEADS.get(kind.__name__) if kind.__module__.startswith("sklearn.") else None
 
 
+def has_layers(estimator: Any) -> bool:
+    """Whether there is something in it that may be in single precision."""
+    return head_of(estimator) is _network
+
+
 def _linear(graph: Graph, features: str, estimator: Any) -> str:
     """X w + b, (n, 1) or (n, classes)."""
     weights = np.atleast_2d(np.asarray(estimator.coef_, np.float64)).T

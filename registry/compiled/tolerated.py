@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from errors import ArtefactRefused
-from registry.compiled.compile import NotCompilable, compile_model
+from registry.compiled.compile import NotCompilable, compile_model, parts
 from registry.compiled.examined import ROWS, Examined, worth
+from registry.compiled.heads import has_layers
 from registry.compiled.quantise import quantise
 from registry.compiled.record import Against, Compiled, Form, Lane, Precision, Quantised, Tried
 from registry.deviation import Deviation, permitted
@@ -65,11 +66,17 @@ def quantised(
 def _makers(examined: Examined) -> dict[Precision, Callable[[], bytes]]:
     original, artefact = examined.original, examined.artefact
     if isinstance(original, SklearnRuntime):
+        estimator = parts(original)[1]
 
-        def single() -> bytes:
+        def layers() -> bytes:
             return compile_model(original, examined.signature, single=True)
 
-        return {"single": single, "int8": lambda: quantise(single())}
+        def single() -> bytes:
+            if not has_layers(estimator):
+                raise NotCompilable("it is no neural network")
+            return layers()
+
+        return {"single": single, "int8": lambda: quantise(layers())}
     assert artefact is not None, "an ONNX model is examined with its file"
     return {"int8": lambda: quantise(artefact)}
 
