@@ -78,6 +78,7 @@ def receive(model: str) -> NewVersion:
         signature=None if signature is None else signature.model_dump(mode="json"),
         reference_size=stored["reference"][1],
         wanted_runtime=fields.runtime,
+        quantise_within=fields.quantise_within,
     )
 
 

@@ -581,6 +581,13 @@ class RegistrationFields(Closed):
     key: ColumnName | None = None
     target: ColumnName | None = None
     runtime: Literal["auto", "sklearn", "onnx"] = "auto"
+    quantise_within: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="how far a quantised form may be off: for a probability, and as a share of rows with another class; "
+        "for a number in standard deviations of the predictions",
+    )
     trust: bool = False
     allow_version_mismatch: bool = Field(False, description="take a model that was fitted with another scikit-learn")
     candidate: bool = Field(False, description="make it the model's candidate when it is registered")
@@ -591,6 +598,12 @@ class RegistrationFields(Closed):
     def _has_another_parent(self) -> RegistrationFields:
         if self.lineage is not None and self.lineage.parent == self.version:
             raise ValueError("a version cannot be its own parent; name the version that it was made from")
+        return self
+
+    @model_validator(mode="after")
+    def _is_quantised_in_onnx(self) -> RegistrationFields:
+        if self.quantise_within is not None and self.runtime == "sklearn":
+            raise ValueError("what is quantised is run by onnx; leave `runtime` at auto, or `quantise_within` out")
         return self
 
 
@@ -649,7 +662,8 @@ class ModelVersion(BaseModel):
     format: str
     runtime: str
     compiled: dict[str, Any] | None = Field(
-        description="whether a compiled form scores it, in which `lanes`, how that compares, or the `reason` why not"
+        description="whether a compiled form scores it, in which `lanes`, how that compares, or the `reason` why not; "
+        "likewise of a `quantised` one, and which lanes an accelerator scores"
     )
     size: int
     signature: dict[str, Any] | None

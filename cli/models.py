@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -90,6 +90,8 @@ def _show_version(found: ModelVersion, as_json: bool) -> None:
             ("digest", found.digest),
             ("runtime", f"{found.runtime} ({found.format})"),
             ("compiled", _compiled(found.compiled)),
+            ("quantised", _quantised(found.compiled.get("quantised"))),
+            ("accelerated", _accelerated(found.compiled.get("accelerated") or {})),
             ("bytes", found.size),
             ("created", found.created_at),
             ("by", found.created_by),
@@ -129,14 +131,39 @@ def _compiled(found: Mapping[str, Any]) -> str | None:
     """What a compiled form is worth, or why there is none; nothing for a version of an older release."""
     if not found.get("lanes"):
         return f"no: {found['reason']}" if found.get("reason") else None
-    worth = [
-        f"{lane} {taken['sklearn'] / taken['onnx']:.3g} times as fast{'' if lane in found['lanes'] else ' (not used)'}"
-        for lane, taken in found["seconds"].items()
-    ]
+    worth = _worth(found["seconds"], "sklearn", "onnx", found["lanes"])
     return (
-        f"{', '.join(worth)}; {found['rows'] + found['probes']:,} rows compared, {found['flips']} of another class, "
+        f"{worth}; {found['rows'] + found['probes']:,} rows compared, {found['flips']} of another class, "
         f"largest difference {found['max_difference']:.2g}"
     )
+
+
+def _quantised(found: Mapping[str, Any] | None) -> str | None:
+    """What a form in lower precision is worth, or why there is none; nothing if none was asked for."""
+    if found is None:
+        return None
+    if not found["lanes"]:
+        return f"no: {found['reason']}"
+    kept = found["tried"][found["precision"]]
+    return (
+        f"{found['precision']}, {_worth(kept['seconds'], 'otherwise', 'this', found['lanes'])}; {found['rows']:,} rows compared, "
+        f"{kept['flips']} of another class, largest difference {kept['max_difference']:.2g} ({found['permitted']:.2g} permitted)"
+    )
+
+
+def _worth(seconds: Mapping[str, Any], before: str, after: str, lanes: Sequence[str]) -> str:
+    return ", ".join(
+        f"{lane} {taken[before] / taken[after]:.3g} times as fast{'' if lane in lanes else ' (not used)'}"
+        for lane, taken in seconds.items()
+    )
+
+
+def _accelerated(found: Mapping[str, Any]) -> str | None:
+    told = [
+        f"{lane} on {each['provider']}, {each['processor'] / each['accelerator']:.3g} times as fast"
+        for lane, each in found.items()
+    ]
+    return ", ".join(told) or None
 
 
 def _short(value: Mapping[str, Any]) -> str:

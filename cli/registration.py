@@ -40,6 +40,13 @@ def register_version(  # noqa: PLR0917  # each is an option of the command
             help="auto compiles a scikit-learn model to ONNX where that is faster, onnx in any case, sklearn never."
         ),
     ] = "auto",
+    quantise_within: Annotated[
+        float | None,
+        typer.Option(
+            help="Score a neural network in lower precision where that is faster, and its answers are off by at most this.",
+            show_default=False,
+        ),
+    ] = None,
     trust: Annotated[
         bool, typer.Option("--trust", help="Needed for joblib and pickle, which run code when they are loaded.")
     ] = False,
@@ -87,6 +94,7 @@ def register_version(  # noqa: PLR0917  # each is an option of the command
             key=key,
             target=target,
             runtime=runtime,
+            quantise_within=quantise_within,
             trust=trust,
             allow_version_mismatch=allow_version_mismatch,
             lineage=lineage,

@@ -45,10 +45,12 @@ def snapshot(connection: Connection) -> Snapshot:
     connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
     name = connection.execute(sa.text("SELECT pg_export_snapshot()")).scalar_one()
     compiled = model_version.c.compiled["digest"].astext
+    quantised = model_version.c.compiled["quantised"]["digest"].astext
     digests = sa.union(
         sa.select(model_version.c.digest),
         sa.select(model_version.c.reference_digest),
         sa.select(compiled).where(compiled.is_not(None)),
+        sa.select(quantised).where(quantised.is_not(None)),
     )
     return Snapshot(
         name=name,

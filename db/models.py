@@ -69,6 +69,13 @@ class NewVersion:
     reference_size: int = 0
     # As `registry.compiled.record.Wanted`: whether a worker may compile it.
     wanted_runtime: str = "auto"
+    # How far a quantised form may be off; None: there is to be none.
+    quantise_within: float | None = None
+
+    @property
+    def compiled(self) -> dict[str, Any]:
+        """What is wanted of its forms, until a worker has made them."""
+        return {"wanted": self.wanted_runtime, "quantise_within": self.quantise_within}
 
 
 _VERSION = (
@@ -127,7 +134,7 @@ def add_version(connection: Connection, new: NewVersion, limits: Quotas | None =
         "declared": new.lineage,
         "wants_candidate": new.candidate,
         "mismatch_allowed": new.mismatch_allowed,
-        "compiled": {"wanted": new.wanted_runtime},
+        "compiled": new.compiled,
         "edited_signature": sa.null() if new.signature is None else new.signature,
     }
     try:
@@ -425,7 +432,7 @@ def _same_content(connection: Connection, model_id: int, new: NewVersion) -> int
                 trusted=new.trusted,
                 mismatch_allowed=new.mismatch_allowed,
                 declared=new.lineage,
-                compiled={"wanted": new.wanted_runtime},
+                compiled=new.compiled,
                 wants_candidate=new.candidate,
             )
         )

@@ -20,7 +20,8 @@ from db.predictions import Prediction
 from db.profiles import VALIDATION
 from errors import DeploymentRefused
 from records.piece import Piece
-from registry.golden import Golden, first_difference
+from registry.compiled.record import Compiled
+from registry.golden import Golden, beyond, first_difference
 from registry.scores import SINGLE_TOLERANCE, Runtime
 from registry.scoring import Scored
 from registry.signature import Output, Signature
@@ -72,7 +73,14 @@ def judge(connection: Connection, version: Version, job_id: UUID) -> bool:
     assert output is not None, "a version that has golden rows was examined"
     # Each worker has checked the golden rows more closely when it loaded the model.
     tolerance = SINGLE_TOLERANCE if version.runtime == "onnx" else Runtime.tolerance
-    difference = _difference(predictions.of_job(connection, job_id), golden, output, tolerance)
+    scored = _scored(predictions.of_job(connection, job_id), output)
+    quantised = Compiled.model_validate(version.compiled or {"wanted": "sklearn"}).quantised
+    if quantised is not None and quantised.lanes:
+        told = beyond(scored, golden, quantised.golden_deviation)
+        if told is not None:
+            raise DeploymentRefused([f"{told}, scored by the queue"])
+        return True
+    difference = _difference(scored, golden, tolerance)
     if difference is not None:
         place, told = difference
         raise DeploymentRefused([f"golden row {place + 1} ({golden[place].inputs}) {told}, scored by the queue"])
@@ -83,15 +91,17 @@ def _golden(version: Version) -> list[Golden]:
     return [Golden.model_validate(row) for row in version.golden or []]
 
 
-def _difference(
-    found: list[Prediction], golden: list[Golden], output: Output, tolerance: float
-) -> tuple[int, str] | None:
-    """The first row that is not as expected, and how."""
+def _scored(found: list[Prediction], output: Output) -> Scored:
+    """Predictions as they were before they were stored."""
     labels = np.array([_label(row.prediction, output) for row in found])
     probabilities = [_probabilities(row, output) for row in found if output.has_probability]
-    scored = Scored(
+    return Scored(
         np.array([row.row for row in found]), None, labels, np.array(probabilities) if probabilities else None, []
     )
+
+
+def _difference(scored: Scored, golden: list[Golden], tolerance: float) -> tuple[int, str] | None:
+    """The first row that is not as expected, and how."""
     expected = [row.probabilities for row in golden if row.probabilities is not None]
     return first_difference(
         scored, np.array([row.prediction for row in golden]), np.array(expected) if expected else None, tolerance

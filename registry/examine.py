@@ -71,6 +71,7 @@ def examine(
     edited: EditedSignature | None = None,
     mismatch_allowed: bool = False,
     wanted: Wanted = "sklearn",
+    within: float | None = None,
     put: Callable[[bytes], str] | None = None,
 ) -> Package:
     """Load a model, infer its signature from the reference, and try it on all of it.
@@ -80,7 +81,8 @@ def examine(
 
     Args:
         wanted: the runtime; `auto` and `onnx` compile the model, see `registry.compiled.choice`.
-        put: stores the compiled form and returns its digest.
+        within: how far a quantised form may be off, see `registry.compiled.tolerated`; None: there is to be none.
+        put: stores a form and returns its digest.
 
     Raises:
         ArtefactRefused: as of `registry.runtime.load`.
@@ -101,27 +103,39 @@ def examine(
     metrics = {}
     if target is not None and targets is not None:
         metrics = reference_metrics(target, targets, scores.prediction, scores.probabilities, output)
+    golden = golden_rows(runtime, signature, sample, scores)
     return Package(
         signature=signature,
-        golden=golden_rows(runtime, signature, sample, scores),
+        golden=golden,
         metrics=metrics,
         fitted_with=dict(runtime.fitted_with),
         examined_with=environment(runtime),
         format=format,
-        compiled=_compiled(runtime, wanted, put, features=parsed.features, scores=scores, signature=signature),
+        compiled=_compiled(
+            wanted,
+            put,
+            within,
+            original=runtime,
+            features=parsed.features,
+            scores=scores,
+            signature=signature,
+            golden=golden,
+            artefact=artefact.read_bytes() if format == "onnx" else None,
+        ),
         sample=Sample(parsed.features, scores, targets),
     )
 
 
-def _compiled(runtime: Runtime, wanted: Wanted, put: Callable[[bytes], str] | None, **reference: Any) -> Compiled:
-    """`reference` as `registry.compiled.choice.choose` takes it."""
+def _compiled(wanted: Wanted, put: Callable[[bytes], str] | None, within: float | None, **examined: Any) -> Compiled:
+    """`examined` as `registry.compiled.examined.Examined` takes it."""
     if wanted == "sklearn" or put is None:
         return Compiled(wanted=wanted, reason="it is not wanted")
     from registry.compiled.choice import choose  # noqa: PLC0415 - the converters take a second and 50 MB
     from registry.compiled.compile import NotCompilable  # noqa: PLC0415 - as above
+    from registry.compiled.examined import Examined  # noqa: PLC0415 - as above
 
     try:
-        return choose(runtime, wanted=wanted, put=put, **reference)
+        return choose(Examined(**examined), wanted=wanted, put=put, within=within)
     except NotCompilable as exc:
         raise InvalidPackage(
             f"the model cannot be compiled to ONNX: {exc}; register it with --runtime auto, which compiles where it can"

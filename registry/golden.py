@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from errors import ArtefactRefused, InvalidPackage, ScorehouseError
+from registry.deviation import Answers, Deviation, deviation
 from registry.environment import environment
 from registry.parse import parse_csv
 from registry.parsed import Parsed
@@ -95,6 +96,35 @@ def check_golden(
             f"that registered the version ({_changed(examined_with or {}, here)}): register the model again, or give "
             "this worker what it was registered with"
         )
+
+
+def check_golden_within(runtime: Runtime, signature: Signature, golden: Sequence[Golden], permitted: Deviation) -> None:
+    """Score the golden rows by a form that need not answer as its original does.
+
+    Raises:
+        ArtefactRefused: some row cannot be scored, or they differ by more than is `permitted`.
+    """
+    told = beyond(score_golden(runtime, signature, [row.inputs for row in golden]), golden, permitted)
+    if told is not None:
+        raise ArtefactRefused(told)
+
+
+def beyond(found: Answers, golden: Sequence[Golden], permitted: Deviation) -> str | None:
+    """How answers to the golden rows differ, if it is by more than is `permitted`."""
+    off = golden_deviation(found, golden)
+    if off.max_difference <= permitted.max_difference and off.flips <= permitted.flips:
+        return None
+    return (
+        f"the golden rows differ by up to {off.max_difference:.3g} and in {off.flips} classes, "
+        f"{permitted.max_difference:.3g} and {permitted.flips} are permitted"
+    )
+
+
+def golden_deviation(found: Answers, golden: Sequence[Golden]) -> Deviation:
+    """How far answers to the golden rows are from what the original answered."""
+    probabilities = [row.probabilities for row in golden if row.probabilities is not None]
+    prediction = np.array([row.prediction for row in golden])
+    return deviation(found, Scores(prediction, np.array(probabilities) if probabilities else None))
 
 
 def _changed(there: Mapping[str, str], here: Mapping[str, str]) -> str:

@@ -27,6 +27,8 @@ _LABELS = ("tensor(int64)", "tensor(int32)", "tensor(string)", "tensor(bool)")
 _NUMBERS = ("tensor(float)", "tensor(double)")
 _WHOLE = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 _INPUTS = (*_LABELS, *_NUMBERS)
+# Single precision is that of the processor, not the 10 bits of TF32.
+_PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 # How skl2onnx spells a null text, after NumPy.
 NULL_TEXT = "nan"
 
@@ -34,8 +36,8 @@ NULL_TEXT = "nan"
 class OnnxRuntime(Runtime):
     """One session on one core; its classes may be in the file's metadata as `classes`, its columns as `feature_names`."""
 
-    def __init__(self, content: bytes) -> None:
-        self._session = session(content)
+    def __init__(self, content: bytes, provider: str | None = None) -> None:
+        self._session = session(content, provider)
         about = self._session.get_modelmeta()
         self.name = "an ONNX model"
         self.fitted_with = {"producer": about.producer_name} if about.producer_name else {}
@@ -134,9 +136,20 @@ class _Input:
         return np.where(pd.isna(texts), NULL_TEXT, texts).astype(str).astype(object)
 
 
-def session(content: bytes) -> Any:
-    """An inference session on one core, which answers the same each time."""
-    return onnxruntime.InferenceSession(content, _options(), providers=["CPUExecutionProvider"])
+def session(content: bytes, provider: str | None = None) -> Any:
+    """An inference session on one core, which answers the same each time, or on an accelerator.
+
+    Raises:
+        ArtefactRefused: the accelerator's `provider` is not there, or does not start.
+    """
+    on = [] if provider is None else [(provider, _PROVIDER_OPTIONS.get(provider, {}))]
+    started: list[str] = []
+    if provider is None or provider in onnxruntime.get_available_providers():
+        found = onnxruntime.InferenceSession(content, _options(), providers=[*on, "CPUExecutionProvider"])
+        started = found.get_providers()
+    if provider is not None and provider not in started:
+        raise ArtefactRefused(f"ONNX Runtime has no {provider} here, or cannot start it")
+    return found
 
 
 def _options() -> Any:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import IO, Literal
 
 from errors import ArtefactRefused
-from registry.compiled.record import Compiled
+from registry.compiled.record import Compiled, Form
 from registry.scores import Runtime, Scores
 from registry.signature import Signature
 from registry.sklearn_runtime import SklearnRuntime, runtime_of, unpickled
 
-__all__ = ["ArtefactFormat", "Runtime", "Scores", "SklearnRuntime", "load", "load_compiled", "runtime_of"]
+__all__ = ["ArtefactFormat", "Runtime", "Scores", "SklearnRuntime", "has_provider", "load", "load_form", "runtime_of"]
 
 ArtefactFormat = Literal["joblib", "skops", "onnx"]
 
@@ -44,18 +44,25 @@ def load(path: Path, *, format: ArtefactFormat, digest: str, mismatch_allowed: b
         return unpickled(file, skops_format=format == "skops", mismatch_allowed=mismatch_allowed)
 
 
-def load_compiled(path: Path, compiled: Compiled, original: Runtime, signature: Signature) -> Runtime:
-    """Load the compiled form of a model that is loaded.
+def load_form(
+    path: Path, form: Form, digest: str, *, compiled: Compiled, original: Runtime, signature: Signature
+) -> Runtime:
+    """Load a form of a model that is loaded.
 
     Raises:
-        ArtefactRefused: the file's digest is another one, or it cannot be loaded.
+        ArtefactRefused: the file's digest is another one, it cannot be loaded, or the form's provider is not there.
     """
-    assert isinstance(original, SklearnRuntime), "nothing else is compiled"
-    assert compiled.digest is not None
-    with _vouched_for(path, compiled.digest) as file, _loading():
-        from registry.compiled.runtime import CompiledRuntime  # noqa: PLC0415 - as said above
+    with _vouched_for(path, digest) as file, _loading():
+        from registry.compiled.runtime import opened  # noqa: PLC0415 - as said above
 
-        return CompiledRuntime(original, file.read(), signature, compiled.guards, compiled.sorted_by)
+        return opened(form, file.read(), original, compiled, signature)
+
+
+def has_provider(name: str | None) -> bool:
+    """Whether ONNX Runtime has an accelerator's provider here; None is the processor."""
+    from onnxruntime import get_available_providers  # noqa: PLC0415 - as said above
+
+    return name is None or name in get_available_providers()
 
 
 @contextmanager

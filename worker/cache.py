@@ -6,8 +6,8 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -21,8 +21,8 @@ from db.profiles import Reference
 from errors import ArtefactRefused, NotFound, Unavailable
 from monitoring.schema import ProfileSchema
 from registry import runtime
-from registry.compiled.record import Compiled
-from registry.golden import Golden, check_golden
+from registry.compiled.record import Compiled, Form
+from registry.golden import Golden, check_golden, check_golden_within
 from registry.runtime import Runtime
 from registry.signature import Signature
 from registry.store import ArtefactStore
@@ -35,17 +35,16 @@ _AGAIN_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Loaded:
-    """A version that is ready to score: by its model, and in some lanes by the compiled form of that."""
+    """A version that is ready to score: by its model, and in some lanes by a form of that which is faster."""
 
     version: Version
     signature: Signature
     runtime: Runtime
     schema: ProfileSchema | None
-    compiled: Runtime | None = None
-    compiled_lanes: frozenset[str] = frozenset()
+    forms: Mapping[str, Runtime] = field(default_factory=dict)
 
     def runtime_of(self, lane: str) -> Runtime:
-        return self.compiled if self.compiled is not None and lane in self.compiled_lanes else self.runtime
+        return self.forms.get(lane, self.runtime)
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Refusal:
 class Cache:
     """At most `size` versions, and those that are being deployed; the one that was used longest ago makes room.
 
-    A version that is loaded is there for scoring while another one is being loaded. Compiled forms are loaded for `lanes`.
+    A version that is loaded is there for scoring while another one is being loaded. Forms of it are loaded for `lanes`.
     """
 
     def __init__(
@@ -81,6 +80,7 @@ class Cache:
         self._refused: dict[int, Refusal] = {}
         self._rank: dict[int, int] = {}  # of what is wanted: 0 the most
         self._room = size
+        self._absent: set[str] = set()  # providers; each is logged once
 
     def get(self, version_id: int) -> Loaded:
         """The version, loaded now if it is not held.
@@ -194,27 +194,52 @@ class Cache:
         check_golden(loaded, signature, golden, (version.lineage or {}).get("examined_with"))
         schema = None if reference is None else ProfileSchema.model_validate(reference.schema)
         compiled = Compiled.model_validate(version.compiled or {"wanted": "sklearn"})
-        return Loaded(
-            version,
-            signature,
-            loaded,
-            schema,
-            self._compiled(compiled, version, loaded, signature, golden),
-            frozenset(compiled.lanes),
-        )
+        return Loaded(version, signature, loaded, schema, self._forms(compiled, version, loaded, signature, golden))
 
-    def _compiled(
+    def _forms(
         self, compiled: Compiled, version: Version, original: Runtime, signature: Signature, golden: list[Golden]
+    ) -> dict[str, Runtime]:
+        """By lane. What is wrong with a form costs no more than its speed: the next one scores, and at last the original."""
+        tried: dict[Form, Runtime | None] = {}
+        found: dict[str, Runtime] = {}
+        for lane in sorted(self._lanes):
+            for form in compiled.forms(lane):
+                if form not in tried:
+                    tried[form] = self._form(
+                        form, compiled, version, original=original, signature=signature, golden=golden
+                    )
+                usable = tried[form]
+                if usable is not None:
+                    found[lane] = usable
+                    break
+        return found
+
+    def _form(
+        self,
+        form: Form,
+        compiled: Compiled,
+        version: Version,
+        *,
+        original: Runtime,
+        signature: Signature,
+        golden: list[Golden],
     ) -> Runtime | None:
-        """The compiled form. What is wrong with it costs no more than its speed: the original scores instead."""
-        if not self._lanes & set(compiled.lanes) or compiled.digest is None:
+        if not runtime.has_provider(form.provider):
+            if form.provider not in self._absent:
+                self._absent.add(str(form.provider))
+                _log.warning("provider_absent", provider=form.provider)
             return None
+        digest = compiled.digest_of(form, version.digest)
         try:
-            content = self._store.fetch(compiled.digest, self._folder)
-            found = runtime.load_compiled(content, compiled, original, signature)
-            check_golden(found, signature, golden)
+            content = self._store.fetch(digest, self._folder)
+            found = runtime.load_form(content, form, digest, compiled=compiled, original=original, signature=signature)
+            permitted = compiled.deviation_of(form)
+            if permitted is None:
+                check_golden(found, signature, golden)
+            else:
+                check_golden_within(found, signature, golden, permitted)
         except (OSError, NotFound, ArtefactRefused) as exc:
-            about = {"model": version.model, "version": version.version}
-            _log.error("compiled_form_refused", **about, digest=compiled.digest, reason=str(exc))
+            about = {"model": version.model, "version": version.version, **form._asdict()}
+            _log.error("compiled_form_refused", **about, digest=digest, reason=str(exc))
             return None
         return found

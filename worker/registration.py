@@ -13,6 +13,7 @@ from db.models import Version
 from db.profiles import Reference
 from errors import InvalidInput, InvalidPackage, NotFound, ScorehouseError
 from monitoring.reference import reference_of
+from registry.compiled.record import Compiled
 from registry.examine import examine
 from registry.row_text import storable
 from registry.signature_file import EditedSignature
@@ -59,6 +60,7 @@ def examine_version(version: Version, store: ArtefactStore, cache: Path) -> Exam
         mismatch_allowed=version.mismatch_allowed,
         # A version that a release before took in says nothing.
         wanted=(version.compiled or {}).get("wanted", "sklearn"),
+        within=(version.compiled or {}).get("quantise_within"),
         put=lambda content: store.put(iter([content]), len(content))[0],
     )
     assert package.sample is not None, "it was examined just now"
@@ -71,7 +73,7 @@ def examine_version(version: Version, store: ArtefactStore, cache: Path) -> Exam
             "fitted_with": package.fitted_with,
             "examined_with": package.examined_with,
         },
-        compiled=package.compiled.model_dump(mode="json"),
+        compiled=package.compiled.stored(),
         reference=reference_of(package.signature, package.sample),
     )
 
@@ -88,8 +90,8 @@ def complete(connection: Connection, version_id: int, examined: Examined) -> Non
         compiled=examined.compiled,
     )
     profiles.put_reference(connection, version_id, examined.reference)
-    if examined.compiled["size"]:
-        models.count_compiled(connection, version_id, examined.compiled["size"])
+    if stored := Compiled.model_validate(examined.compiled).bytes_stored:
+        models.count_compiled(connection, version_id, stored)
 
 
 def reason(error: Exception) -> str:

@@ -37,6 +37,7 @@ class ModelCalls:
         key: str | None = None,
         target: str | None = None,
         runtime: Runtime = "auto",
+        quantise_within: float | None = None,
         trust: bool = False,
         allow_version_mismatch: bool = False,
         lineage: Mapping[str, Any] | None = None,
@@ -47,7 +48,9 @@ class ModelCalls:
     ) -> ModelVersion:
         """Upload an artefact (.joblib, .pkl, .skops or .onnx) with its reference CSV and wait until it is registered.
 
-        `trust` is needed for joblib and pickle, which run code when they are loaded; `allow_version_mismatch` for a
+        `quantise_within` lets a neural network be scored in single precision or integers where that is faster, and no
+        probability is off by more on the reference, nor a larger share of its rows of another class; for a regression in
+        standard deviations. `trust` is needed for joblib and pickle, which run code when they are loaded; `allow_version_mismatch` for a
         model that was fitted with another scikit-learn than the workers have. `lineage` may hold `training_data`
         (sha256:…), `training_rows`, `code_revision`, `parent` and members of your own. `candidate` makes the version
         the model's candidate. `signature` is YAML or JSON text: columns to take instead of those inferred from the
@@ -59,7 +62,14 @@ class ModelCalls:
             ScorehouseApiError, ConnectionFailed, SourceFailed
         """
         told = None if lineage is None else json.dumps(dict(lineage), allow_nan=False)
-        optional = {"key": key, "target": target, "lineage": told, "signature": signature}
+        within = None if quantise_within is None else repr(quantise_within)
+        optional = {
+            "key": key,
+            "target": target,
+            "lineage": told,
+            "signature": signature,
+            "quantise_within": within,
+        }
         fields = {"version": version, **{name: value for name, value in optional.items() if value is not None}}
         flags = {"trust": trust, "allow_version_mismatch": allow_version_mismatch, "candidate": candidate}
         fields |= {"runtime": runtime, **{name: str(value).lower() for name, value in flags.items()}}

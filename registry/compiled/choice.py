@@ -1,69 +1,85 @@
-"""Whether a version is scored by a compiled form, and in which lanes: only where it answers the same and is faster here."""
+"""Which forms of a version score in which lanes: only what answers the same, or within what was stated, and is faster here."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from registry.compiled.compile import NotCompilable, compile_model
+from registry.compiled.examined import ROWS, Examined, worth
 from registry.compiled.most_asked import most_asked
 from registry.compiled.parity import agreement
-from registry.compiled.record import Compiled, Lane, Seconds, Wanted
+from registry.compiled.provider import accelerated, offered
+from registry.compiled.record import Compiled, Kind, Lane, Seconds, Wanted
 from registry.compiled.runtime import CompiledRuntime
+from registry.compiled.tolerated import quantised
 from registry.row_text import storable
-from registry.scores import Runtime, Scores
-from registry.signature import Signature
+from registry.scores import Runtime
 from registry.sklearn_runtime import SklearnRuntime
-
-#: Rows in one call, where the lane is measured: a single record, and about a chunk.
-ROWS: dict[Lane, int] = {"interactive": 1, "bulk": 16_384}
-#: What is not faster by this much is not worth a second form of the model.
-WORTH = 0.9
-_REPEATS = 5
 
 
 def choose(
-    original: Runtime,
+    examined: Examined,
     *,
-    features: Any,
-    scores: Scores,
-    signature: Signature,
     wanted: Wanted,
     put: Callable[[bytes], str],
+    within: float | None = None,
+    accelerators: Sequence[str] | None = None,
 ) -> Compiled:
-    """Compile a model, compare the two, and measure both.
+    """Make the forms of a model, compare each with it, and measure.
 
     Args:
-        features: the reference (n rows), as `Parsed` has it, with the `scores` of the original.
-        put: stores the compiled form and returns its digest.
+        put: stores the content of a form and returns its digest.
+        within: how far a quantised form may be off (`registry.deviation.permitted`); None: there is to be none.
+        accelerators: the providers to try; None: those that are here.
 
     Raises:
         NotCompilable: it is wanted in any case, and cannot be.
     """
+    contents: dict[Kind, bytes] = {} if examined.artefact is None else {"original": examined.artefact}
+    found, compiled = _compiled(examined, wanted, contents)
+    if found.lanes:
+        found = found.model_copy(update={"digest": put(contents["compiled"]), "size": len(contents["compiled"])})
+    scored: dict[Lane, Runtime] = {
+        lane: examined.original if compiled is None or lane not in found.lanes else compiled for lane in ROWS
+    }
+    if within is not None:
+        tried, best = quantised(examined, found, within, scored)
+        if best is not None:
+            content, runtime = best
+            contents["quantised"] = content
+            scored |= dict.fromkeys(tried.lanes, runtime)
+            tried = tried.model_copy(update={"digest": put(content), "size": len(content)})
+        found = found.model_copy(update={"quantised": tried})
+    providers = offered() if accelerators is None else accelerators
+    return found.model_copy(update={"accelerated": accelerated(examined, found, contents, scored, providers)})
+
+
+def _compiled(
+    examined: Examined, wanted: Wanted, contents: dict[Kind, bytes]
+) -> tuple[Compiled, CompiledRuntime | None]:
+    """The form that answers the same, if there is one; its content is put to `contents`."""
+    original, signature = examined.original, examined.signature
     if not isinstance(original, SklearnRuntime):
-        return Compiled(wanted=wanted, reason="it is an ONNX model as it stands")
+        return Compiled(wanted=wanted, reason="it is an ONNX model as it stands"), None
     try:
         content = compile_model(original, signature)
-        agreed = agreement(original, content, features, scores, signature)
+        agreed = agreement(original, content, examined.features, examined.scores, signature)
     except NotCompilable as exc:
         if wanted == "onnx":
             raise
-        return Compiled(wanted=wanted, reason=storable(str(exc)))
+        return Compiled(wanted=wanted, reason=storable(str(exc))), None
     compiled = CompiledRuntime(original, content, signature, agreed.guards)
     sorted_by = most_asked(original, signature)
     if sorted_by:
         in_order = CompiledRuntime(original, content, signature, agreed.guards, sorted_by)
-        as_they_come, ordered = _measured((compiled, in_order), features, signature, ROWS["bulk"])
-        compiled, sorted_by = (in_order, sorted_by) if ordered < WORTH * as_they_come else (compiled, [])
-    seconds = {lane: _seconds(original, compiled, features, signature, rows) for lane, rows in ROWS.items()}
-    lanes = [lane for lane, found in seconds.items() if wanted == "onnx" or found.onnx < WORTH * found.sklearn]
-    return Compiled(
+        as_they_come, ordered = examined.seconds("bulk", compiled, in_order)
+        compiled, sorted_by = (in_order, sorted_by) if worth(ordered, as_they_come) else (compiled, [])
+    seconds = {lane: _seconds(examined, compiled, lane) for lane in ROWS}
+    lanes = [lane for lane, found in seconds.items() if wanted == "onnx" or worth(found.onnx, found.sklearn)]
+    contents["compiled"] = content
+    found = Compiled(
         wanted=wanted,
         reason=None if lanes else "it is not faster",
-        digest=put(content) if lanes else None,
-        size=len(content) if lanes else None,
         lanes=lanes,
         guards=agreed.guards,
         sorted_by=sorted_by if "bulk" in lanes else [],
@@ -73,20 +89,9 @@ def choose(
         max_difference=agreed.max_difference,
         seconds=seconds,
     )
+    return found, compiled
 
 
-def _seconds(original: Runtime, compiled: Runtime, features: Any, signature: Signature, rows: int) -> Seconds:
-    sklearn, onnx = _measured((original, compiled), features, signature, rows)
-    return Seconds(rows=min(rows, features.num_rows), sklearn=sklearn, onnx=onnx)
-
-
-def _measured(runtimes: Sequence[Runtime], features: Any, signature: Signature, rows: int) -> list[float]:
-    """Medians of seconds, by turns, each from the features of parsed rows to the scores."""
-    piece = features.slice(0, rows)
-    taken: list[list[float]] = [[] for _ in runtimes]
-    for _ in range(_REPEATS):
-        for runtime, times in zip(runtimes, taken, strict=True):
-            began = time.perf_counter()
-            runtime.predict(runtime.model_input(piece, signature), class_from="probabilities")
-            times.append(time.perf_counter() - began)
-    return [statistics.median(times) for times in taken]
+def _seconds(examined: Examined, compiled: Runtime, lane: Lane) -> Seconds:
+    sklearn, onnx = examined.seconds(lane, examined.original, compiled)
+    return Seconds(rows=examined.rows(lane), sklearn=sklearn, onnx=onnx)

@@ -28,11 +28,14 @@ class NotCompilable(Exception):
     """There is something in the model that cannot be written as ONNX, or not exactly; the message says what."""
 
 
-def compile_model(runtime: SklearnRuntime, signature: Signature) -> bytes:
+def compile_model(runtime: SklearnRuntime, signature: Signature, *, single: bool = False) -> bytes:
     """An ONNX file whose output `scores` is probabilities (n, k), or the value (n, 1) of a regression.
 
     Its inputs are `column_0`, `column_1` …, of the signature's columns in their order, each (n, 1): strings for categories
     and texts, where a null is `nan`, double for all else.
+
+    Args:
+        single: the layers of a neural network in single precision.
 
     Raises:
         NotCompilable: some part of it has no counterpart.
@@ -48,7 +51,7 @@ def compile_model(runtime: SklearnRuntime, signature: Signature) -> bytes:
         raise NotCompilable("its classes are not its most probable ones")
     try:
         model = _preprocessing(steps, signature) if steps else _columns_side_by_side(signature.columns)
-        graph = Graph(model.graph)
+        graph = Graph(model.graph, single=single)
         scores = head(graph, _features(model), estimator)
     except NotCompilable:
         raise
@@ -89,6 +92,7 @@ def _preprocessing(steps: Sequence[Any], signature: Signature) -> ModelProto:
         custom_conversion_functions={SimpleImputer: _imputer},
         custom_shape_calculators={SimpleImputer: _imputer_shape},
     )
+    _keep_precision(model)
     if signature.frame == "array":
         _spread(model, len(columns))
     else:
@@ -117,6 +121,13 @@ def _imputer(scope: Any, operator: Any, container: Any) -> None:
     container.add_node(
         "Where", [missing, fill, whole], [operator.outputs[0].full_name], name=scope.get_unique_operator_name("Where")
     )
+
+
+def _keep_precision(model: ModelProto) -> None:
+    """Columns side by side as they are: `FeatureVectorizer`, which stands before a scaler of them, has single precision only."""
+    for node in model.graph.node:
+        if node.op_type == "FeatureVectorizer":
+            node.CopyFrom(helper.make_node("Concat", node.input, node.output, name=node.name, axis=1))
 
 
 def _rename_inputs(model: ModelProto, names: Sequence[str]) -> None:

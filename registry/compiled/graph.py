@@ -1,4 +1,4 @@
-"""The nodes of an ONNX graph under construction, in double precision throughout."""
+"""The nodes of an ONNX graph under construction, in double precision but for the layers of a network, where that is asked for."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ IR_VERSION = 10
 
 
 class Graph:
-    """Appends to a graph; each method returns the name of what it computes."""
+    """Appends to a graph; each method returns the name of what it computes.
 
-    def __init__(self, proto: GraphProto) -> None:
+    Args:
+        single: the layers of a neural network are to be in single precision, which is what can be quantised.
+        names: what those of nodes begin with, so that none is mistaken for one that somebody else has given.
+    """
+
+    def __init__(self, proto: GraphProto, *, single: bool = False, names: str = "scorehouse") -> None:
         self.proto = proto
+        self.single = single
+        self._names = names
 
     def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         name = self._name(operator)
@@ -51,5 +58,4 @@ class Graph:
         return self.add("Concat", negative, positive, axis=1)
 
     def _name(self, what: str) -> str:
-        # Not to be mistaken for one that a converter has given.
-        return f"scorehouse_{what}_{len(self.proto.node) + len(self.proto.initializer)}"
+        return f"{self._names}_{what}_{len(self.proto.node) + len(self.proto.initializer)}"

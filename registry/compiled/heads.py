@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from registry.compiled.graph import Graph
 from registry.compiled.trees import add_trees, boosted, grown
@@ -21,6 +22,11 @@ def head_of(estimator: Any) -> Head | None:
     """How to write this estimator; None when that is not known. A subclass may differ, so its type must be exact."""
     kind = type(estimator)
     return _HEADS.get(kind.__name__) if kind.__module__.startswith("sklearn.") else None
+
+
+def has_layers(estimator: Any) -> bool:
+    """Whether there is something in it that may be in single precision."""
+    return head_of(estimator) is _network
 
 
 def _linear(graph: Graph, features: str, estimator: Any) -> str:
@@ -64,6 +70,30 @@ def _histogram_boosting(graph: Graph, features: str, estimator: Any) -> str:
     return graph.add("Exp", raw) if estimator.loss in ("poisson", "gamma") else raw
 
 
+#: By the names that scikit-learn gives them.
+_ACTIVATIONS = {"logistic": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "exp": "Exp", "softmax": "Softmax"}
+
+
+def _network(graph: Graph, features: str, estimator: Any) -> str:
+    """Layers a(X W + b), each on the one before."""
+    values = graph.cast(features, TensorProto.FLOAT) if graph.single else features
+    hidden = [estimator.activation] * (len(estimator.coefs_) - 1)
+    for weights, bias, activation in zip(estimator.coefs_, estimator.intercepts_, [*hidden, None], strict=True):
+        kind = np.float32 if graph.single else np.float64
+        product = graph.add("MatMul", values, graph.constant(np.asarray(weights, kind)))
+        values = graph.add("Add", product, graph.constant(np.asarray(bias, kind).reshape(1, -1)))
+        values = _activated(graph, values, activation)
+    raw = graph.cast(values, TensorProto.DOUBLE) if graph.single else values
+    answer = _activated(graph, raw, estimator.out_activation_)
+    return graph.both_classes(answer) if estimator.out_activation_ == "logistic" else answer
+
+
+def _activated(graph: Graph, values: str, activation: str | None) -> str:
+    if activation in (None, "identity"):
+        return values
+    return graph.add(_ACTIVATIONS[activation], values)  # the axis of Softmax is the last one
+
+
 _LINEAR = (
     *("ARDRegression", "BayesianRidge", "ElasticNet", "ElasticNetCV", "HuberRegressor", "Lars", "LarsCV", "Lasso"),
     *("LassoCV", "LassoLars", "LassoLarsCV", "LassoLarsIC", "LinearRegression", "OrthogonalMatchingPursuit"),
@@ -75,4 +105,5 @@ _HEADS: dict[str, Head] = {
     **dict.fromkeys(("DecisionTreeClassifier", "RandomForestClassifier", "ExtraTreesClassifier"), _forest),
     **dict.fromkeys(("DecisionTreeRegressor", "RandomForestRegressor", "ExtraTreesRegressor"), _forest),
     **dict.fromkeys(("HistGradientBoostingClassifier", "HistGradientBoostingRegressor"), _histogram_boosting),
+    **dict.fromkeys(("MLPClassifier", "MLPRegressor"), _network),
 }

@@ -43,7 +43,13 @@ class Agreement:
 
 
 def agreement(
-    original: SklearnRuntime, content: bytes, features: Any, scores: Scores, signature: Signature
+    original: SklearnRuntime,
+    content: bytes,
+    features: Any,
+    scores: Scores,
+    signature: Signature,
+    *,
+    provider: str | None = None,
 ) -> Agreement:
     """Compare the compiled `content` with its original.
 
@@ -55,11 +61,11 @@ def agreement(
         NotCompilable: it cannot be loaded, or they differ, other than at nulls and unknown words.
     """
     try:
-        bare = CompiledRuntime(original, content, signature, Guards())
+        bare = CompiledRuntime(original, content, signature, Guards(), provider=provider)
     except Exception as exc:  # such as an operator, or a locale of the system, that is missing
         raise NotCompilable(f"ONNX Runtime does not load it ({type(exc).__name__}: {exc})") from exc
     guards, probes = _guards(original, bare, features, signature)
-    compiled = CompiledRuntime(original, content, signature, guards)
+    compiled = CompiledRuntime(original, content, signature, guards, provider=provider)
     found, own = _own(compiled, features, signature)
     expected = _answers(scores)[own]
     difference = _difference(found, expected, signature)

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from registry.compiled.order import SORTED_FROM, alike
-from registry.compiled.record import Guards
+from registry.compiled.record import Compiled, Form, Guards
 from registry.model_input import objects, single, to_model_input
-from registry.onnx_runtime import NULL_TEXT, session
+from registry.onnx_runtime import NULL_TEXT, OnnxRuntime, session
 from registry.scores import Kind, Runtime, Scores, merged
 from registry.signature import Column, Frame, Signature
 from registry.sklearn_runtime import SklearnRuntime, most_probable
@@ -47,11 +47,26 @@ class Batch:
         return Batch(features, {name: tensor[rows] for name, tensor in self.tensors.items()}, self.apart[rows])
 
 
+def opened(form: Form, content: bytes, original: Runtime, compiled: Compiled, signature: Signature) -> Runtime:
+    """A form of the original whose graph is `content`; an ONNX model's forms are ONNX models themselves.
+
+    Raises:
+        ArtefactRefused: its provider is not there.
+    """
+    if not isinstance(original, SklearnRuntime):
+        return OnnxRuntime(content, form.provider)
+    sorted_by = compiled.sorted_by if form.kind == "compiled" else ()
+    return CompiledRuntime(original, content, signature, compiled.guards, sorted_by, provider=form.provider)
+
+
 class CompiledRuntime(Runtime):
     """Answers as its original does: numbers within 1e-10, classes exactly, since ties are the original's too.
 
+    A quantised graph answers within what was stated at the registration instead.
+
     Args:
         sorted_by: numbers by which many rows are put in order before they are scored.
+        provider: of an accelerator; None: on the processor.
     """
 
     def __init__(
@@ -61,10 +76,12 @@ class CompiledRuntime(Runtime):
         signature: Signature,
         guards: Guards,
         sorted_by: Sequence[str] = (),
+        *,
+        provider: str | None = None,
     ) -> None:
         self._original = original
         self._signature = signature
-        self._session = session(content)
+        self._session = session(content, provider)
         self._takes = {each.name for each in self._session.get_inputs()}
         self._guards = guards
         places = {column.name: place for place, column in enumerate(signature.columns)}

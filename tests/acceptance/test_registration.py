@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import yaml
@@ -14,6 +19,9 @@ from house import Answer, House, multipart
 from skl2onnx import to_onnx
 from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from toys import Toy
 
 from registry import signature_file
@@ -114,6 +122,9 @@ def test_another_scikit_learn_needs_to_be_allowed(
     ("fields", "filename", "pointer", "told"),
     [
         ({"runtime": "sklearn"}, "m.onnx", "#/runtime", "is run by onnx, not by sklearn"),
+        ({"runtime": "sklearn", "quantise_within": "0.01"}, "m.skops", "#", "leave `runtime` at auto"),
+        ({"quantise_within": "1.5"}, "m.onnx", "#/quantise_within", "less than 1"),
+        ({"quantise_within": "nan"}, "m.onnx", "#/quantise_within", "less than 1"),
         ({"version": "1.0.0+build"}, "m.onnx", "#/version", "match pattern"),
         ({"lineage": "{"}, "m.onnx", "#/lineage", "JSON"),
         ({"lineage": '{"training_rows": -1}'}, "m.onnx", "#/lineage/training_rows", "greater than or equal to 0"),
@@ -185,3 +196,51 @@ def test_what_has_no_compiled_form_is_told(house: House, toy: Toy, tmp_path: Pat
         [],
         "there is no exact conversion of KNeighborsClassifier",
     )
+
+
+def test_a_network_is_quantised_within_what_whoever_registers_it_states(house: House, tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    columns = [f"c{place}" for place in range(20)]
+    frame = pd.DataFrame(random.normal(size=(3_000, 20)).round(4), columns=columns)
+    frame["left"] = (frame["c0"] * frame["c1"] + frame["c2"] > 0).astype(int)
+    frame.to_csv(tmp_path / "sample.csv", index=False)
+    model = make_pipeline(
+        StandardScaler(), MLPClassifier((512, 512), tol=100.0, n_iter_no_change=3, random_state=0)
+    ).fit(frame[columns], frame["left"])
+    joblib.dump(model, tmp_path / "network.joblib")
+    told = ("network.joblib", "--reference", "sample.csv", "--target", "left", "--trust", "--name", "network")
+    command(house, tmp_path, "models", "register", *told, "--version", "1.0.0")
+    command(house, tmp_path, "models", "register", *told, "--version", "1.1.0", "--quantise-within", "0.02")
+    assert "quantised" not in house.client.version("network", "1.0.0").compiled
+    found = house.client.version("network", "1.1.0").compiled["quantised"]
+    assert "bulk" in found["lanes"], found
+    kept = found["tried"][found["precision"]]
+    assert 0 < kept["max_difference"] <= found["permitted"] == found["within"] == 0.02
+    assert kept["flips"] <= 0.02 * found["rows"]
+    shown = " ".join(command(house, tmp_path, "models", "show", "network@1.1.0").split())
+    assert f"quantised {found['precision']}, bulk " in shown
+    assert "0.02 permitted" in shown
+    house.client.deploy("network", "1.1.0")  # its golden rows go through the queue
+    fresh = pd.DataFrame(random.normal(size=(200, 20)).round(4), columns=columns)
+    job = house.finished(house.submit(model="network", inputs=json.loads(fresh.to_json(orient="records"))))
+    assert (job.lane, job.rows.succeeded) == ("bulk", 200)
+    lines = b"".join(house.client.results(job.id, format="ndjson")).splitlines()
+    answers = np.array([json.loads(line)["probability"] for line in lines])
+    off = np.abs(answers - model.predict_proba(fresh)[:, 1])
+    assert 1e-10 < off.max() <= 0.04  # other rows than those that were compared
+
+
+def command(house: House, folder: Path, *arguments: str) -> str:
+    """What a command prints."""
+    environment = {**os.environ, "SCOREHOUSE_DATA_DIR": str(house.stack.data_dir), "COLUMNS": "400"}
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -17,15 +17,18 @@ import sqlalchemy as sa
 from moto.server import ThreadedMotoServer
 from object_store import BUCKET, s3_server, start_s3
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.neural_network import MLPClassifier
 from sqlalchemy import Engine
+from structlog.testing import capture_logs
 
-from db import chunks, jobs, models, usage, workers
+from db import backups, chunks, jobs, models, predictions, usage, workers
 from db.engine import transaction
 from db.ids import uuid7
 from db.jobs import NewJob
 from db.models import NewVersion
 from db.tables import chunk, model_alias, model_version
 from records.piece import Piece
+from registry.compiled.runtime import CompiledRuntime
 from registry.store import ArtefactStore
 from settings import Settings
 from worker.child import Child
@@ -272,7 +275,7 @@ def test_a_compiled_form_that_is_damaged_costs_its_speed_only(
     assert used == site.row(version_id).bytes_stored == files[0].stat().st_size + compiled["size"]
     good, other = site.worker(), site.worker()
     assert good.cache.get(version_id).runtime_of("bulk").name == "a RandomForestClassifier"
-    assert good.cache.get(version_id).compiled is not None
+    assert isinstance(good.cache.get(version_id).runtime_of("bulk"), CompiledRuntime)
     stored = site.folder / "artefacts" / compiled["digest"].removeprefix("sha256:")
     found = [
         path for path in (site.folder / "artefacts").rglob("*") if path.name in stored.name or stored.name in path.name
@@ -283,5 +286,58 @@ def test_a_compiled_form_that_is_damaged_costs_its_speed_only(
     job = site.submit(version_id)
     assert "scored" in other.drain("bulk")
     assert site.chunk_state(job) == "done"
-    assert other.cache.get(version_id).compiled is None
+    assert other.cache.get(version_id).forms == {}
     assert site.refusals(other) == {}
+
+
+@pytest.fixture(scope="module")
+def network(files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(artefact, reference) of a neural network on the forest's reference."""
+    frame = pd.read_csv(files[1])
+    model = MLPClassifier((256, 256), tol=100.0, n_iter_no_change=3, random_state=0)
+    artefact = tmp_path_factory.mktemp("network") / "m.joblib"
+    joblib.dump(model.fit(frame[["a", "b"]], frame["late"]), artefact)
+    return artefact, files[1]
+
+
+def test_a_quantised_form_is_stored_counted_and_scores(
+    site: Site, network: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.compiled.examined.WORTH", 100.0)  # whatever it takes here
+    plain = site.register(site.worker(), "1.0.0", *network)
+    assert not {"quantised", "accelerated"} & site.row(plain).compiled.keys()
+    version_id = site.register(site.worker(), "1.1.0", *network, quantise_within=0.02)
+    compiled = site.row(version_id).compiled
+    quantised = compiled["quantised"]
+    assert (quantised["within"], quantised["lanes"]) == (0.02, ["interactive", "bulk"])
+    assert quantised["tried"]["int8"]["max_difference"] <= 0.02
+    stored = sum(path.stat().st_size for path in network[:1]) + compiled["size"] + quantised["size"]
+    assert site.row(version_id).bytes_stored == stored
+    with transaction(site.engine) as connection:
+        assert quantised["digest"] in backups.snapshot(connection).artefacts
+    worker, job = site.worker(), site.submit(version_id)
+    assert "scored" in worker.drain("bulk")
+    assert site.chunk_state(job) == "done"
+    loaded = worker.cache.get(version_id)
+    rows = pd.DataFrame({"a": [0.5, -2.0], "b": [1.5, 3.0]})
+    exact = loaded.runtime.predict(rows).probabilities
+    with transaction(site.engine) as connection:
+        found = [row.probability for row in predictions.of_job(connection, job.id)]
+    assert exact is not None
+    off = np.abs(np.array(found) - exact[:, 1])
+    assert 0 < off.max() <= 0.02
+
+
+def test_a_worker_without_the_accelerator_scores_on_its_processor_and_says_so_once(
+    site: Site, network: tuple[Path, Path]
+) -> None:
+    accelerated = {"provider": "CUDAExecutionProvider", "rows": 200, "processor": 2.0, "accelerator": 1.0}
+    versions = [site.register(site.worker(), f"1.{minor}.0", *network, wanted_runtime="onnx") for minor in range(2)]
+    for version_id in versions:
+        compiled = site.row(version_id).compiled
+        site.change(version_id, compiled={**compiled, "accelerated": {"bulk": accelerated}})
+    worker = site.worker()
+    with capture_logs() as told:
+        found = [worker.cache.get(version_id).runtime_of("bulk") for version_id in versions]
+    assert all(isinstance(runtime, CompiledRuntime) for runtime in found)
+    assert [(each["event"], each["provider"]) for each in told] == [("provider_absent", "CUDAExecutionProvider")]

@@ -25,6 +25,7 @@ from sklearn.ensemble import (
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -35,11 +36,11 @@ from registry.compiled import heads
 from registry.compiled.graph import Graph
 from registry.compiled.most_asked import most_asked
 from registry.compiled.order import SORTED_FROM, alike
-from registry.compiled.record import Compiled
+from registry.compiled.record import Compiled, Form
 from registry.compiled.trees import MOST_NODES, Tree, add_trees
 from registry.examine import Package, examine
 from registry.parse import Parsed, parse_csv
-from registry.runtime import load, load_compiled
+from registry.runtime import load, load_form
 from registry.scores import Runtime
 from registry.scoring import Scored, score
 
@@ -92,6 +93,11 @@ def boosted(kind: Any, **options: Any) -> Pipeline:
     return make_pipeline(ordinal(), kind(max_iter=12, categorical_features=[0, 1], random_state=0, **options))
 
 
+def network(kind: Any, **options: Any) -> Pipeline:
+    """Ten rounds of training: what is gained less than `tol` by then is as good as converged."""
+    return make_pipeline(one_hot(), kind(hidden_layer_sizes=(24, 16), tol=100.0, random_state=0, **options))
+
+
 @dataclass(frozen=True)
 class Version:
     """A registered model: its original and its compiled form."""
@@ -140,10 +146,18 @@ def register(tmp_path: Path) -> Register:
             wanted=wanted, put=put,
         )  # fmt: skip
         original = load(artefact, format="joblib", digest=digest_of(content))
-        compiled = load_compiled(tmp_path / "compiled", package.compiled, original, package.signature)
+        compiled = loaded(tmp_path / "compiled", package, original)
         return Version(package, original, compiled)
 
     return register
+
+
+def loaded(path: Path, package: Package, original: Runtime, **changed: Any) -> Runtime:
+    compiled = package.compiled.model_copy(update=changed)
+    assert compiled.digest is not None
+    return load_form(
+        path, Form("compiled"), compiled.digest, compiled=compiled, original=original, signature=package.signature
+    )
 
 
 def digest_of(content: bytes) -> str:
@@ -164,6 +178,10 @@ KINDS: dict[str, tuple[Any, str]] = {
     "boosted numbers": (boosted(HistGradientBoostingRegressor), "price"),
     "forest of numbers": (make_pipeline(one_hot(), RandomForestRegressor(10, random_state=0)), "price"),
     "ridge": (make_pipeline(one_hot(), Ridge()), "price"),
+    "network": (network(MLPClassifier, activation="relu"), "two"),
+    "network of three": (network(MLPClassifier, activation="tanh"), "three"),
+    "network of numbers": (network(MLPRegressor, activation="identity"), "price"),
+    "network of counts": (network(MLPRegressor, activation="logistic", loss="poisson"), "price"),
     "rare words": (
         make_pipeline(
             one_hot(handle_unknown="infrequent_if_exist", max_categories=3), LogisticRegression(max_iter=500)
@@ -200,12 +218,7 @@ def test_rows_that_are_sorted_before_get_the_same_answers(kind: str, tmp_path: P
     many = version.parsed(people(4 * SORTED_FROM, strange=True))
     plain, in_order = (
         score(
-            load_compiled(
-                tmp_path / "compiled",
-                version.package.compiled.model_copy(update={"sorted_by": sorted_by}),
-                version.original,
-                version.package.signature,
-            ),
+            loaded(tmp_path / "compiled", version.package, version.original, sorted_by=sorted_by),
             many,
             version.package.signature,
         )
@@ -256,6 +269,15 @@ def test_an_estimator_on_bare_numbers(register: Register) -> None:
     assert version.package.signature.frame == "array"
     original, compiled = version.scored(frame)
     assert compiled.prediction.tolist() == original.prediction.tolist()
+
+
+def test_a_scaler_of_named_columns_keeps_their_precision(register: Register) -> None:
+    frame = TRAINING.assign(ratio=TRAINING["ratio"].fillna(0.0))
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame[NUMBERS], frame["two"])
+    version = register(model, "two", frame[["id", *NUMBERS, "two"]])
+    assert version.package.signature.frame == "object"
+    original, compiled = version.scored(frame[["id", *NUMBERS, "two"]])
+    assert np.abs(compiled.probabilities - original.probabilities).max() <= CLOSE
 
 
 def test_what_ties_is_the_originals(register: Register) -> None:
@@ -336,13 +358,13 @@ def test_a_compiled_form_that_was_changed_is_refused(tmp_path: Path, register: R
     content[-10] ^= 1
     (tmp_path / "compiled").write_bytes(content)
     with pytest.raises(ArtefactRefused, match="the registry vouches for"):
-        load_compiled(tmp_path / "compiled", version.package.compiled, version.original, version.package.signature)
+        loaded(tmp_path / "compiled", version.package, version.original)
 
 
 def test_what_is_not_faster_is_not_used(tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
     model, target = KINDS["logistic"]
     register(model.fit(TRAINING[WORDS + NUMBERS], TRAINING[target]), target)
-    monkeypatch.setattr("registry.compiled.choice.WORTH", 0.0)
+    monkeypatch.setattr("registry.compiled.examined.WORTH", 0.0)
     found = examined(tmp_path, "auto")
     assert (found.lanes, found.digest, found.reason) == ([], None, "it is not faster")
     assert found.seconds["bulk"].rows == len(TRAINING)
