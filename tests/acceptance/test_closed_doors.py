@@ -6,6 +6,8 @@ import socket
 import stat
 import subprocess
 import time
+from base64 import b64encode
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -37,8 +39,23 @@ def test_flower_tells_nothing_without_it(house: House) -> None:
     assert flower(house, "/healthcheck").data == b"OK"
 
 
-def flower(house: House, path: str) -> urllib3.BaseHTTPResponse:
-    return urllib3.request("GET", str(house.stack.found["flower_url"]) + path, redirect=False, retries=False)
+def test_flower_shows_what_takes_its_time_and_not_each_single_record(house: House) -> None:
+    password = (house.stack.data_dir / "flower.password").read_text().strip()
+    signed_in = {"Authorization": "Basic " + b64encode(f"admin:{password}".encode()).decode()}
+
+    def shown() -> set[str]:
+        return {task["name"] for task in flower(house, "/api/tasks", signed_in).json().values()}
+
+    record = {"amount": 1.0, "visits": 1, "segment": "gold", "active": True, "note": "x"}
+    assert house.call("POST", "/v1/jobs", {"model": "toy", "inputs": record}, {"Prefer": "wait=20"}).status == 200
+    house.finished(house.submit(model="toy", inputs=[record] * 100))
+    house.until(lambda: "score.bulk" in shown())
+    assert "score.interactive" not in shown()
+
+
+def flower(house: House, path: str, headers: Mapping[str, str] | None = None) -> urllib3.BaseHTTPResponse:
+    url = str(house.stack.found["flower_url"]) + path
+    return urllib3.request("GET", url, redirect=False, retries=False, headers=headers)
 
 
 def test_metrics_need_a_token_behind_a_proxy(house: House) -> None:
