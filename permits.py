@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 from celery import Celery
 from kombu.entity import Queue
@@ -43,29 +44,13 @@ def celery_app(name: str = "scorehouse", *, publish_only: bool = True) -> Celery
         publish_only: give up on a broker that does not answer within a second; workers and beat wait a little longer,
             and then connect again: a connection that is half-open would keep them waiting for ever.
     """
-    app = Celery(name, broker=get_settings().resolved_broker_url())
+    url = get_settings().resolved_broker_url()
+    app = Celery(name, broker=url)
     wait = 1.0 if publish_only else 2.0
-    app.conf.update(
-        task_serializer="json",
-        accept_content=["json"],
-        result_backend=None,
-        task_ignore_result=True,
-        task_acks_late=False,
-        task_default_queue="ticks",
-        task_queues=[Queue(queue) for queue in QUEUES],  # type: ignore[no-untyped-call]  # kombu has no types
-        task_create_missing_queues=False,
-        task_publish_retry=False,
-        worker_prefetch_multiplier=1,
-        worker_send_task_events=True,
-        worker_hijack_root_logger=False,
-        worker_cancel_long_running_tasks_on_connection_loss=False,
-        broker_connection_timeout=1.0,
-        broker_connection_retry=True,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
-        # A broker that is full, or read-only after a failover, refuses commands; it is no reason for a worker to end.
-        broker_channel_error_retry=True,
-        broker_transport_options={
+    if url.startswith("amqp"):
+        options: dict[str, Any] = {"read_timeout": wait, "write_timeout": wait, "confirm_publish": publish_only}
+    else:
+        options = {
             "socket_timeout": wait,
             "socket_connect_timeout": 1.0,
             "socket_keepalive": True,
@@ -74,9 +59,45 @@ def celery_app(name: str = "scorehouse", *, publish_only: bool = True) -> Celery
             "retry_on_timeout": False,
             # No message has a priority: permits are alike, and the order of the work is Postgres' affair.
             "priority_steps": [0],
-        },
+        }
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        result_backend=None,
+        task_ignore_result=True,
+        task_acks_late=False,
+        task_default_queue="ticks",
+        task_queues=[_queue(name) for name in QUEUES],
+        # RabbitMQ would write each permit to its disk.
+        task_default_delivery_mode="transient",
+        task_create_missing_queues=False,
+        task_publish_retry=False,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=True,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_timeout=1.0,
+        # RabbitMQ: a worker whose broker is silent for two of these connects again. None: with `amqps`, ask for the name in
+        # the URL; else any certificate that is trusted would do.
+        broker_heartbeat=5,
+        broker_use_ssl={"server_hostname": None} if url.startswith("amqps") else False,
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        # A broker that is full, or read-only after a failover, refuses commands; it is no reason for a worker to end.
+        broker_channel_error_retry=True,
+        broker_transport_options=options,
     )
     return app
+
+
+def _queue(name: str) -> Queue:
+    """What it says of classic queues and of lengths is for RabbitMQ, Redis does not know it.
+
+    A permit is not worth a quorum, and of a thousand that nobody has taken the oldest is missed by nobody.
+    """
+    arguments = {"x-queue-type": "classic"}
+    return Queue(name, max_length=1_000, queue_arguments=arguments)  # type: ignore[no-untyped-call]  # kombu has no types
 
 
 def publish(app: Celery, kind: str, count: int = 1, producer: Producer | None = None) -> None:
@@ -94,21 +115,16 @@ def top_up(app: Celery, kind: str, count: int = 1) -> None:
     """
     _, queue = PERMITS[kind]
     with app.producer_pool.acquire(block=True) as producer:
-        publish(app, kind, max(count - _waiting(producer, queue), 0), producer)
+        publish(app, kind, max(count - _waiting(app, queue, producer), 0), producer)
 
 
-def _waiting(producer: Producer, queue: str) -> int:
-    """How many messages wait in a queue."""
+def _waiting(app: Celery, queue: str, producer: Producer) -> int:
+    """How many messages wait in a queue; it need not be there yet."""
     channel = producer.channel
     if producer.connection.transport.driver_type == "redis":
         # One command; what kombu does on its own takes two transactions and a new client for each.
-        length: int = channel.client.llen(queue)
-        return length
-    try:
-        declared: int = channel.queue_declare(queue, passive=True).message_count
-    except producer.connection.channel_errors:
-        return 0  # an empty queue is none
-    return declared
+        return int(channel.client.llen(queue))
+    return int(app.amqp.queues[queue](channel).queue_declare().message_count)
 
 
 class Publisher:

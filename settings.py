@@ -34,7 +34,9 @@ class Settings(BaseSettings):
         None,
         description="the same of the owner of the tables, for `scorehouse db upgrade`; unset: that of DATABASE_URL",
     )
-    broker_url: str | None = Field(None, description="Celery broker URL; unset: the embedded Valkey")
+    broker_url: str | None = Field(
+        None, description="Celery broker URL, redis://… or amqp://…; unset: the embedded Valkey"
+    )
     artefact_url: str | None = Field(
         None, description="artefact store: a folder, file:///… or s3://bucket/prefix; unset: DATA_DIR/artefacts"
     )

@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, Sequence[str]] = {
     "singles_against": (),
     "claims": (),
     "growth": (),
+    "scaling": (),
     "blue_green": (),
     "drift": (),
     "audits": (),

@@ -129,11 +129,19 @@ def broker(settings: Settings) -> Check:
     try:
         with celery_app().connection_for_read() as broker:
             broker.ensure_connection(max_retries=0, timeout=QUICK_SECONDS, reraise_as_library_errors=False)
-            info = broker.default_channel.client.info("server")
+            return Check("broker", "ok", _broker_name(broker))
     except Exception as exc:  # each transport has its own errors
         return Check("broker", "failed", _first_line(exc), UP + " or mend SCOREHOUSE_BROKER_URL; " + _MEANWHILE)
+
+
+def _broker_name(broker: Any) -> str:
+    """What a connection of kombu leads to, with its version."""
+    if broker.transport.driver_type == "amqp":
+        told = broker.connection.server_properties
+        return f"{told.get('product')} {told.get('version')}"
+    info = broker.default_channel.client.info("server")
     name = "Valkey" if "valkey_version" in info else "Redis"
-    return Check("broker", "ok", f"{name} {info.get('valkey_version') or info.get('redis_version')}")
+    return f"{name} {info.get('valkey_version') or info.get('redis_version')}"
 
 
 def api(url: str | None) -> Iterator[Check]:

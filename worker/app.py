@@ -42,6 +42,9 @@ app.conf.update(
         "housekeeping": {"task": "tick.housekeeping", "schedule": 3600.0, "options": {"queue": "audits"}},
     },
     beat_max_loop_interval=1.0,
+    # Beat keeps one connection. It is the second try that makes another when RabbitMQ has closed it.
+    task_publish_retry=True,
+    task_publish_retry_policy={"max_retries": 1, "interval_start": 0.0},
 )
 
 

@@ -7,15 +7,16 @@ for whoever may write to the broker to decide.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from queue import Empty
 from typing import Any
 from uuid import UUID
 
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import maybe_shutdown
-from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.transport import TRANSPORT_ALIASES, pyamqp, redis
 
 import logs
 from permits import QUEUES
@@ -26,6 +27,8 @@ _log = logs.get(__name__)
 _LONGEST_PAUSE_SECONDS = 3.0
 # No task takes an argument.
 _EMPTY = "[[], {}, {}]"
+# What `as_permit` raises of a message that is none.
+_NO_PERMIT = (LookupError, TypeError, AttributeError, ValueError)
 
 
 class Channel(redis.Channel):
@@ -50,8 +53,60 @@ class Transport(redis.Transport):
             if queue in QUEUES and is_expired(permit):
                 return  # Celery would take a millisecond for each, and thousands may have piled up
             super()._deliver(permit, queue)  # type: ignore[no-untyped-call]  # as above
-        except (LookupError, TypeError, AttributeError, ValueError) as exc:
-            _log.warning("message_dropped", queue=queue, reason=f"it is no message of Celery: {exc!r}")
+        except _NO_PERMIT as exc:
+            _tell_dropped(queue, exc)
+
+
+class AmqpChannel(pyamqp.Channel):
+    """The same for RabbitMQ: of what comes from our queues a consumer sees what we take from it, before kombu looks at it."""
+
+    def basic_consume(self, queue: str, *args: Any, callback: Callable[[Any], None], **options: Any) -> Any:
+        if queue in QUEUES:
+            callback = partial(self._deliver, callback, queue)
+        return super().basic_consume(queue, *args, callback=callback, **options)
+
+    def _deliver(self, callback: Callable[[Any], None], queue: str, message: Any) -> None:
+        sent = message.properties
+        try:
+            permit = as_permit(
+                {
+                    "headers": sent.get("application_headers"),
+                    "content-type": sent.get("content_type"),
+                    "properties": {"delivery_info": message.delivery_info, "delivery_tag": message.delivery_tag},
+                }
+            )
+            expired = is_expired(permit)
+        except _NO_PERMIT as exc:
+            _tell_dropped(queue, exc)
+            expired = True
+        if expired:
+            self.basic_ack(message.delivery_tag)
+            return
+        message.body = permit["body"]
+        message.properties = {
+            "application_headers": permit["headers"],
+            "content_type": permit["content-type"],
+            "content_encoding": permit["content-encoding"],
+            "correlation_id": permit["headers"]["id"],
+        }
+        message.delivery_info = {**permit["properties"]["delivery_info"], "delivery_tag": message.delivery_tag}
+        callback(message)
+
+
+class AmqpConnection(pyamqp.Connection):
+    Channel = AmqpChannel
+
+
+class AmqpTransport(pyamqp.Transport):
+    Connection = AmqpConnection
+
+
+class AmqpsTransport(pyamqp.SSLTransport):
+    Connection = AmqpConnection
+
+
+def _tell_dropped(queue: str, exc: Exception) -> None:
+    _log.warning("message_dropped", queue=queue, reason=f"it is no message of Celery: {exc!r}")
 
 
 def as_permit(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,5 +176,6 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
 
 
 def install() -> None:
-    """Make `redis` in a broker URL mean our transport; kombu takes the class of a URL from nowhere else."""
-    TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = f"{__name__}:Transport"
+    """Make `redis` and `amqp` in a broker URL mean our transports; kombu takes the class of a URL from nowhere else."""
+    ours = {"redis": "Transport", "rediss": "Transport", "amqp": "AmqpTransport", "amqps": "AmqpsTransport"}
+    TRANSPORT_ALIASES.update({scheme: f"{__name__}:{name}" for scheme, name in ours.items()})

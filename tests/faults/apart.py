@@ -120,6 +120,10 @@ class Apart:
         self.until(lambda: program.poll() is not None)
         self._killed.append(program)
 
+    @property
+    def pids(self) -> dict[str, int | None]:
+        return {name: program.pid for name, program in self._programs.items()}
+
     def children(self, name: str) -> list[psutil.Process]:
         return psutil.Process(self._programs[name].pid).children()
 

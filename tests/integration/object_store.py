@@ -1,4 +1,4 @@
-"""An S3 server on the loopback, with one empty bucket."""
+"""An S3 server, on the loopback unless another address is given, with one empty bucket."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from moto.server import ThreadedMotoServer
 BUCKET = "models"
 
 
-def start_s3(port: int = 0) -> ThreadedMotoServer:
+def start_s3(port: int = 0, address: str = "127.0.0.1") -> ThreadedMotoServer:
     """A server; what is stored belongs to this process, so one that is started again still has it."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server = ThreadedMotoServer(ip_address=address, port=port, verbose=False)
     server.start()
     return server
 
 
 @contextmanager
-def s3_server() -> Iterator[ThreadedMotoServer]:
+def s3_server(address: str = "127.0.0.1") -> Iterator[ThreadedMotoServer]:
     """The environment names it as deployments do."""
-    server = start_s3()
+    server = start_s3(address=address)
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as environment:
         for name, value in {
