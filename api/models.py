@@ -109,6 +109,7 @@ def _version_document(model: str, row: Any, past: Any) -> dict[str, Any]:
         "format": row.format,
         "runtime": row.runtime,
         "compiled": row.compiled,
+        "seconds_per_row": row.seconds_per_row,
         "size": row.size,
         "signature": row.signature,
         "metrics": row.metrics,

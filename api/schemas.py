@@ -665,6 +665,9 @@ class ModelVersion(BaseModel):
         description="whether a compiled form scores it, in which `lanes`, how that compares, or the `reason` why not; "
         "likewise of a `quantised` one, and which lanes an accelerator scores"
     )
+    seconds_per_row: float | None = Field(
+        description="of the model itself in a call of many rows, when it was registered; chunks are cut by it"
+    )
     size: int
     signature: dict[str, Any] | None
     metrics: dict[str, Any] | None

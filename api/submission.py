@@ -18,11 +18,12 @@ from db import chunks, jobs, models, usage
 from db.engine import contended_transaction
 from db.ids import uuid7
 from db.jobs import NewJob
+from db.models import Pinned
 from errors import Conflict, InvalidInput, OverQuota, Problem, ScorehouseError, TooLarge
-from records.piece import Piece
+from records.piece import Piece, rows_in_time
 from registry.signature import Signature
 
-# Records per chunk of a JSON job: a fraction of a second of work for any model.
+# Records per chunk of a JSON job: a fraction of a second of work for most models.
 _RECORDS_PER_CHUNK = 2_000
 
 
@@ -183,25 +184,21 @@ class _Versions:
 
     def __init__(self, context: Context, connection: Connection, tenant: str) -> None:
         self._context, self._connection, self._tenant = context, connection, tenant
-        self._known: dict[tuple[str, str | None], tuple[int, Signature]] = {}
+        self._known: dict[tuple[str, str | None], Pinned] = {}
 
-    def of(self, request: JobRequest) -> tuple[int, Signature]:
-        """The id and the signature.
-
-        Raises:
-            NotFound, Conflict: as `models.pinned`.
-        """
+    def of(self, request: JobRequest) -> tuple[Pinned, Signature]:
+        """Raises as `models.pinned`."""
         name = (request.model, request.version)
         if name not in self._known:
-            version = models.pinned(self._connection, self._tenant, *name)
-            self._known[name] = version.id, self._context.signatures.of(self._connection, version.id)
-        return self._known[name]
+            self._known[name] = models.pinned(self._connection, self._tenant, *name)
+        version = self._known[name]
+        return version, self._context.signatures.of(self._connection, version.id)
 
 
 def _job_of(context: Context, versions: _Versions, tenant: str, wanted: Submission) -> tuple[NewJob, list[Piece]]:
     """Raises as `submit_records`."""
     request, records = wanted.request, wanted.records
-    version_id, signature = versions.of(request)
+    version, signature = versions.of(request)
     _check_columns(signature, request.inputs)
     key_column, keyed = _with_keys(records, request, signature)
     lines = _lines(keyed, context.settings.max_record_bytes)
@@ -214,7 +211,7 @@ def _job_of(context: Context, versions: _Versions, tenant: str, wanted: Submissi
     new = NewJob(
         id=wanted.job_id,
         tenant=tenant,
-        version_id=version_id,
+        version_id=version.id,
         kind="batch" if isinstance(request.inputs, list) else "single",
         lane="interactive" if len(lines) <= context.settings.interactive_rows else "bulk",
         format="ndjson",
@@ -228,9 +225,9 @@ def _job_of(context: Context, versions: _Versions, tenant: str, wanted: Submissi
         as_of=request.as_of,
         endpoint=wanted.endpoint,
     )
-    blocks = [lines[first : first + _RECORDS_PER_CHUNK] for first in range(0, len(lines), _RECORDS_PER_CHUNK)]
-    firsts = range(1, len(lines) + 1, _RECORDS_PER_CHUNK)
-    return new, [Piece(first, len(block), first, b"".join(block)) for first, block in zip(firsts, blocks, strict=True)]
+    step = min(rows_in_time(context.settings, version.seconds_per_row) or _RECORDS_PER_CHUNK, _RECORDS_PER_CHUNK)
+    blocks = [(first + 1, lines[first : first + step]) for first in range(0, len(lines), step)]
+    return new, [Piece(first, len(block), first, b"".join(block)) for first, block in blocks]
 
 
 def _check_columns(signature: Signature, inputs: dict[str, Any] | list[dict[str, Any]]) -> None:

@@ -101,7 +101,7 @@ class _Reception:
         self._upload = upload
         self._version = version
         self._signature = signature
-        self._cutter = _cutter(upload, Limits.of(context.settings))
+        self._cutter = _cutter(upload, Limits.of(context.settings, version.seconds_per_row))
         self._job: NewJob | None = None
         self._chunks = 0
         self._rows = 0

@@ -198,6 +198,7 @@ def complete_registration(
     metrics: dict[str, Any],
     lineage: dict[str, Any],
     compiled: dict[str, Any] | None = None,
+    seconds_per_row: float | None = None,
 ) -> None:
     row = connection.execute(
         sa.update(model_version)
@@ -209,6 +210,7 @@ def complete_registration(
             metrics=metrics,
             lineage=lineage,
             compiled=compiled,
+            seconds_per_row=seconds_per_row,
             lease_until=None,
             error=None,
         )
@@ -266,6 +268,7 @@ class Pinned:
     model: str
     version: str
     state: str
+    seconds_per_row: float | None
 
 
 def signature_of(connection: Connection, version_id: int) -> dict[str, Any] | None:
@@ -306,7 +309,12 @@ class _Choice:
 
 _SIGNATURE = sa.select(model_version.c.signature).where(model_version.c.id == sa.bindparam("id"))
 _WHOLE = _Choice(_VERSION)
-_PINNED = _Choice([column for column in _VERSION if column.name in {each.name for each in fields(Pinned)}])
+_PINNED = _Choice(
+    [
+        *(column for column in _VERSION if column.name in {each.name for each in fields(Pinned)}),
+        model_version.c.seconds_per_row,
+    ]
+)
 
 
 def _one_of(connection: Connection, choice: _Choice, tenant: str, name: str, version: str | None) -> sa.Row[Any]:

@@ -42,6 +42,7 @@ ERROR_COLUMNS = ("row", "line", "key", "code", "column", "message", "raw")
 FILTERED_FROM = 65
 
 _DAYS_AHEAD = 7
+_LOCK = 0xDA7E5  # one at a time makes partitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +207,10 @@ def delete_job(connection: Connection, job_id: UUID) -> None:
 def ensure_partitions(connection: Connection, today: datetime | None = None) -> list[str]:
     """Make the daily partitions from yesterday to a week ahead; returns the names of the new ones.
 
-    A job belongs to the partition of the day in its id, so a worker never has to choose one.
+    A job belongs to the partition of the day in its id, so a worker never has to choose one. Whoever else makes some waits for
+    the end of this transaction, and finds them.
     """
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     start = (today or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
     made = []
     for name, low, high in _days(start - timedelta(days=1), _DAYS_AHEAD + 2):

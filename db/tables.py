@@ -77,6 +77,8 @@ model_version = sa.Table(
     sa.Column("lineage", JSONB),
     # Which runtime was wanted, and what came of it, as `registry.compiled.record.Compiled`; NULL: of a release before.
     sa.Column("compiled", JSONB(none_as_null=True)),
+    # Of the model itself, in a call of many; NULL: of a release before.
+    sa.Column("seconds_per_row", sa.Double),
     sa.Column("error", sa.Text),
     sa.Column("attempts", sa.SmallInteger, nullable=False, server_default="0"),
     _timestamp("lease_until"),

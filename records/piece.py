@@ -29,13 +29,29 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds in bytes and columns; `Limits.of(settings)` takes them from the settings."""
+    """Bounds in bytes, columns and rows; `Limits.of(settings)` takes them from the settings."""
 
     chunk_bytes: int = 2 * _MIB
     max_record_bytes: int = _MIB
     max_columns: int = 2_000
     first_piece_bytes: int = 128 * _KIB
+    chunk_rows: int | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> Limits:
-        return cls(settings.chunk_bytes, settings.max_record_bytes, settings.max_columns)
+    def of(cls, settings: Settings, seconds_per_row: float | None = None) -> Limits:
+        return cls(
+            settings.chunk_bytes,
+            settings.max_record_bytes,
+            settings.max_columns,
+            chunk_rows=rows_in_time(settings, seconds_per_row),
+        )
+
+
+def rows_in_time(settings: Settings, seconds_per_row: float | None) -> int | None:
+    """How many rows of a version a chunk may have, so that it takes a fifth of the time in which it must be done.
+
+    The rest is for a slower machine, and for rows that take longer than those of the reference. None: any number.
+    """
+    if not seconds_per_row:
+        return None
+    return max(int(settings.chunk_time_limit / 5 / seconds_per_row), 1)

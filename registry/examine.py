@@ -5,12 +5,14 @@ The model is loaded, so this runs where the worker's libraries are, and only for
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from errors import InvalidPackage
@@ -31,6 +33,9 @@ from registry.signature_file import EditedSignature
 __all__ = ["Golden", "Package", "check_golden", "examine"]
 
 
+_TIMED_ROWS = 200
+
+
 @dataclass(frozen=True)
 class Sample:
     """The reference as the model saw it: features (n rows), its scores, and the text of the target if there is one."""
@@ -44,7 +49,8 @@ class Package(BaseModel):
     """What is stored with a version.
 
     `fitted_with` is what the artefact says of itself, version by library; `examined_with` the environment in which the
-    golden rows were scored. `sample` is what the profiles of the version are compared with; it is not part of the JSON.
+    golden rows were scored. `seconds_per_row` is what the model itself takes for one more row in a call.
+    `sample` is what the profiles of the version are compared with; it is not part of the JSON.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -56,6 +62,7 @@ class Package(BaseModel):
     examined_with: dict[str, str]
     format: ArtefactFormat
     compiled: Compiled
+    seconds_per_row: float
     sample: Sample | None = Field(None, exclude=True)
 
 
@@ -122,8 +129,21 @@ def examine(
             golden=golden,
             artefact=artefact.read_bytes() if format == "onnx" else None,
         ),
+        seconds_per_row=_seconds_per_row(runtime, signature, parsed.features),
         sample=Sample(parsed.features, scores, targets),
     )
+
+
+def _seconds_per_row(runtime: Runtime, signature: Signature, features: pa.Table) -> float:
+    """What each further row of a call takes: the time of many rows less that of one."""
+    many = pa.concat_tables([features] * -(-_TIMED_ROWS // features.num_rows)).slice(0, _TIMED_ROWS)
+
+    def seconds(rows: pa.Table) -> float:
+        began = time.perf_counter()
+        runtime.predict(runtime.model_input(rows, signature))
+        return time.perf_counter() - began
+
+    return max(seconds(many) - seconds(features.slice(0, 1)), 0.0) / (_TIMED_ROWS - 1)
 
 
 def _compiled(wanted: Wanted, put: Callable[[bytes], str] | None, within: float | None, **examined: Any) -> Compiled:

@@ -31,6 +31,7 @@ class Examined:
     metrics: dict[str, Any]
     lineage: dict[str, Any]
     compiled: dict[str, Any]
+    seconds_per_row: float
     reference: Reference
 
 
@@ -74,6 +75,7 @@ def examine_version(version: Version, store: ArtefactStore, cache: Path) -> Exam
             "examined_with": package.examined_with,
         },
         compiled=package.compiled.stored(),
+        seconds_per_row=package.seconds_per_row,
         reference=reference_of(package.signature, package.sample),
     )
 
@@ -88,6 +90,7 @@ def complete(connection: Connection, version_id: int, examined: Examined) -> Non
         metrics=examined.metrics,
         lineage=examined.lineage,
         compiled=examined.compiled,
+        seconds_per_row=examined.seconds_per_row,
     )
     profiles.put_reference(connection, version_id, examined.reference)
     if stored := Compiled.model_validate(examined.compiled).bytes_stored:

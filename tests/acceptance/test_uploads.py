@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from house import House, multipart
+from house import House, multipart, register
 from toys import COLUMNS, Toy, csv_bytes, customers, to_csv
 
 HEADER = ["id", *COLUMNS]
@@ -175,3 +175,19 @@ def test_a_wrong_delimiter_is_recognised(house: House) -> None:
     assert "if ';' separates the columns" in answer.told
     job = house.finished(house.upload(body, delimiter=";"))
     assert keys_of(house, job.id) == ["a", "b"]
+
+
+def test_chunks_of_a_slow_version_are_small(house: House, toy: Toy) -> None:
+    """By what its registration measured, which stands in here for a model that takes 50 ms a row."""
+    register(house, toy, "9.9.0")
+    assert house.call("GET", "/v1/models/toy/versions/9.9.0").json["seconds_per_row"] >= 0
+    house.query("UPDATE model_version SET seconds_per_row = 0.05 WHERE version = '9.9.0'")
+    frame = customers(250, seed=77)
+    file = house.upload(to_csv(frame), version="9.9.0")
+    records = house.submit(model="toy", version="9.9.0", inputs=json.loads(frame.to_json(orient="records")))
+    for answer in (file, records):
+        job = house.finished(answer)
+        assert (job.state, job.rows.succeeded) == ("succeeded", 250)
+        assert [row["id"] for row in house.rows(job.id)] == frame["id"].tolist()
+        chunks = house.query("SELECT rows FROM chunk WHERE job_id = :job ORDER BY number", job=job.id)
+        assert [chunk.rows for chunk in chunks] == [100, 100, 50]  # a fifth of 25 s

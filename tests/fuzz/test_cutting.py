@@ -33,7 +33,11 @@ TOKENS = [
 ]
 BODIES = st.one_of(st.binary(max_size=80), st.lists(st.sampled_from(TOKENS), max_size=40).map(b"".join))
 LIMITS = st.builds(
-    Limits, chunk_bytes=st.integers(1, 60), max_record_bytes=st.just(200), first_piece_bytes=st.integers(1, 60)
+    Limits,
+    chunk_bytes=st.integers(1, 60),
+    max_record_bytes=st.just(200),
+    first_piece_bytes=st.integers(1, 60),
+    chunk_rows=st.none() | st.integers(1, 3),
 )
 MANY = settings(max_examples=400, deadline=None, derandomize=True, database=None)
 
@@ -75,6 +79,7 @@ def test_csv_pieces_hold_the_file_and_its_records(body: bytes, delimiter: str, l
     assert [fields(text, delimiter) for text in texts] == rows
     assert [piece.rows for piece in found] == [len(raw_texts(piece.data, "csv", delimiter)) for piece in found]
     assert sum(piece.rows for piece in found) == len(rows)
+    assert all(piece.rows <= (limits.chunk_rows or len(rows)) for piece in found)
 
 
 @MANY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from predicted_rows import predicted
 from sqlalchemy import Engine
+from trained import until
 
 import migrations
 from cli import processes
@@ -241,3 +243,20 @@ def test_partitions_are_made_ahead_once(engine: Engine) -> None:
         assert predictions.ensure_partitions(connection) == []
         made = predictions.ensure_partitions(connection, datetime.now(UTC) + timedelta(days=30))
     assert len(made) == 9
+
+
+def test_whoever_makes_partitions_beside_another_finds_them_made(engine: Engine) -> None:
+    day = datetime.now(UTC) + timedelta(days=60)
+
+    def make() -> list[str]:
+        with transaction(engine) as connection:
+            return predictions.ensure_partitions(connection, day)
+
+    with ThreadPoolExecutor(1) as threads:
+        with transaction(engine) as connection:
+            made = predictions.ensure_partitions(connection, day)
+            other = threads.submit(make)
+            waiting = sa.text("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            until(lambda: connection.execute(waiting).all())
+        assert len(made) == 9
+        assert other.result(30) == []

@@ -11,6 +11,7 @@ import pytest
 
 from errors import InvalidInput
 from records.cutter import CsvCutter, Cutter, Limits, NdjsonCutter, Piece, cutter_of, pieces
+from records.piece import rows_in_time
 from settings import Settings
 
 KIB, MIB = 1024, 1024 * 1024
@@ -104,6 +105,23 @@ def test_pieces_grow_from_128_kib_to_the_chunk_size_and_join_to_the_file(size: i
         assert (piece.first_row, piece.first_line) == (row, row + 1)
         assert piece.data.startswith(b"%07d" % (row - 1))
         row += piece.rows
+
+
+def test_pieces_of_a_slow_model_have_few_rows() -> None:
+    text = "".join(f"{number},x\n" + "\n" * (number % 3 == 0) for number in range(1, 24))
+    found = cut("n,x\n" + text, CsvCutter(limits=Limits(chunk_rows=10)))
+    assert [(piece.first_row, piece.rows) for piece in found] == [(1, 10), (11, 10), (21, 3)]
+    assert b"".join(piece.data for piece in found).decode() == text
+    lines = ("n,x\n" + text).splitlines()
+    assert [lines[piece.first_line - 1] for piece in found] == ["1,x", "11,x", "21,x"]
+
+
+def test_a_chunk_has_the_rows_that_are_scored_in_a_fifth_of_its_time() -> None:
+    settings = Settings(chunk_time_limit=20.0)
+    assert rows_in_time(settings, 0.01) == 400
+    assert rows_in_time(settings, 100.0) == 1
+    assert rows_in_time(settings, 0.0) is rows_in_time(settings, None) is None
+    assert Limits.of(settings, 0.01).chunk_rows == 400
 
 
 def test_limits_come_from_the_settings() -> None:
