@@ -181,7 +181,7 @@ def test_what_does_not_cross_a_bound_is_taken(http: FlaskClient, name: str) -> N
 
 
 def test_places_of_a_tenant_and_of_a_process() -> None:
-    places = Places.of(32)
+    places = Places.of(64)
     with ExitStack() as taken:
         first = [places.take("a") for _ in range(6)]
         for place in first:

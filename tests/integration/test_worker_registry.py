@@ -21,6 +21,7 @@ from sklearn.neural_network import MLPClassifier
 from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
+import logs
 from db import backups, chunks, jobs, models, predictions, usage, workers
 from db.engine import transaction
 from db.ids import uuid7
@@ -31,6 +32,7 @@ from records.piece import Piece
 from registry.compiled.runtime import CompiledRuntime
 from registry.store import ArtefactStore
 from settings import Settings
+from worker import cache
 from worker.child import Child
 
 LANES = ("bulk",)
@@ -329,8 +331,9 @@ def test_a_quantised_form_is_stored_counted_and_scores(
 
 
 def test_a_worker_without_the_accelerator_scores_on_its_processor_and_says_so_once(
-    site: Site, network: tuple[Path, Path]
+    site: Site, network: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cache, "_log", logs.get("worker.cache"))  # one that was used already is not captured
     accelerated = {"provider": "CUDAExecutionProvider", "rows": 200, "processor": 2.0, "accelerator": 1.0}
     versions = [site.register(site.worker(), f"1.{minor}.0", *network, wanted_runtime="onnx") for minor in range(2)]
     for version_id in versions:
