@@ -84,15 +84,16 @@ def running(name: str, argv: Sequence[str], environment: Mapping[str, str], fold
 
 
 def _end(pid: int) -> None:
-    """End a process that leads its group: politely, then with all of its group and below it that is left."""
-    left = []
+    """End a process that leads its group, politely, and then what is left of its group and below it."""
+    below: list[psutil.Process] = []
     with suppress(psutil.NoSuchProcess):
         head = psutil.Process(pid)
-        left = [head, *head.children(recursive=True)]
+        below = head.children(recursive=True)
         head.terminate()
-        _, left = psutil.wait_procs(left, STOP_SECONDS)
+        psutil.wait_procs([head], STOP_SECONDS)
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    for process in left:
+    for process in below:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+    psutil.wait_procs(below, STOP_SECONDS)

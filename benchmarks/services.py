@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -171,24 +171,23 @@ def post(connection: http.client.HTTPConnection, path: str, body: bytes) -> Any:
 
 
 def wait_for(service: Service, programs: Sequence[Program], path: str) -> None:
-    """Until the service answers at `path`, and no error of a server that is not ready.
+    """Until the service answers at `path`, and no error of one that is not ready.
 
     Raises:
-        RuntimeError: it does not within a minute, or a program of it has ended; with its last words.
+        RuntimeError: it does not within a minute, or a program of it has ended; with their last words.
     """
     deadline = time.monotonic() + START_SECONDS
-    while True:
-        connection = connection_to(service)
+    while not _answers(service, path):
+        if time.monotonic() > deadline or any(program.poll() is not None for program in programs):
+            said = "\n".join(line for program in programs for line in program.log_tail())
+            raise RuntimeError(f"{service.url}{path} does not answer:\n{said}")
+        time.sleep(0.2)
+
+
+def _answers(service: Service, path: str) -> bool:
+    with closing(connection_to(service)) as connection:
         try:
             connection.request("GET", path)
-            connection.getresponse().read()
-        except OSError:
-            if time.monotonic() < deadline and all(program.poll() is None for program in programs):
-                time.sleep(0.2)
-                continue
-            said = "\n".join(line for program in programs for line in program.log_tail())
-            raise RuntimeError(f"{service.url} does not answer:\n{said}") from None
-        else:
-            return
-        finally:
-            connection.close()
+            return connection.getresponse().status < HTTPStatus.BAD_REQUEST
+        except (OSError, http.client.HTTPException):
+            return False

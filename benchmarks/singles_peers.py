@@ -196,10 +196,12 @@ def _bentoml(python: str, port: int, _: Path) -> list[str]:
 def _mlserver(python: str, port: int, folder: Path) -> list[str]:
     server = {"host": "127.0.0.1", "http_port": port, "grpc_port": free_port(0), "metrics_port": free_port(0)}
     model = {"name": "scorer", "implementation": f"{PEERS}.mlserver_runtime.Scorer", **MLSERVER_BATCH}
-    quiet = {"parallel_workers": 2, "access_log_enabled": False}
-    (folder / "settings.json").write_text(json.dumps({**server, **quiet}))
-    (folder / "model-settings.json").write_text(json.dumps(model))
-    return [str(Path(python).with_name("mlserver")), "start", str(folder)]
+    quiet = {"parallel_workers": 2, "debug": False}
+    home = folder / "scorer"
+    home.mkdir()
+    (home / "settings.json").write_text(json.dumps({**server, **quiet}))
+    (home / "model-settings.json").write_text(json.dumps(model))
+    return [str(Path(python).with_name("mlserver")), "start", str(home)]
 
 
 def _ray(python: str, port: int, folder: Path) -> list[str]:
@@ -208,8 +210,8 @@ def _ray(python: str, port: int, folder: Path) -> list[str]:
 
 USUAL_DESIGN = "usual design"
 ALL = (
-    Peer("Flask, synchronous", _ask, _flask, packages=("flask", "gunicorn")),
-    Peer("FastAPI", _ask, _fastapi, "fastapi", ("fastapi", "uvicorn")),
+    Peer("Flask, synchronous", _ask, _flask, packages=("flask", "gunicorn"), path="/ready"),
+    Peer("FastAPI", _ask, _fastapi, "fastapi", ("fastapi", "uvicorn"), path="/docs"),
     Peer("BentoML", _ask_bentoml, _bentoml, "bentoml", ("bentoml",), path="/readyz"),
     Peer("MLServer", _ask_mlserver, _mlserver, "mlserver", ("mlserver",), path="/v2/models/scorer/ready"),
     Peer("Ray Serve", _ask, _ray, "ray", ("ray",), path="/-/healthz"),

@@ -20,3 +20,8 @@ model = joblib.load(os.environ["PEER_ARTEFACT"])
 def predict() -> Any:
     probability = model.predict_proba(pd.DataFrame([request.get_json()]))
     return jsonify(probability=probability[0].tolist())
+
+
+@app.get("/ready")
+def ready() -> Any:
+    return jsonify(ready=True)
