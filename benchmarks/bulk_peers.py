@@ -122,7 +122,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the file")
     parser.add_argument("--forest-rows", type=int, default=200_000, help="at most, of the file for the random forest")
-    parser.add_argument("--few-rows", type=int, default=2_000, help="for the peer with a task per row")
+    parser.add_argument("--few-rows", type=int, default=5_000, help="for the peer with a task per row")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each peer with each model")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="models to score with")
     names = [peer.name for peer in ALL]
@@ -315,7 +315,7 @@ def _lines(measured: list[Measured], versions: dict[str, dict[str, str]], given:
         "predicting + writing, of Scorehouse from the start of the upload to the end of the download; without imports, start of "
         "clusters and workers, and the model's loading, except that Ray's actors start and load within it, and that MLflow's "
         "command has no such time. Seconds are medians, ratios those to the pandas script in the same repeat, the median with "
-        "the lowest and highest, and per row: a task for each row scores few, and the script's overhead counts for many.",
+        "the lowest and highest, and per row: a task for each row scores few, the script many.",
         "",
         "| model | peer | rows | work s | ratio | whole process s | ratio | durable | equal |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |",
@@ -340,11 +340,13 @@ def _line(one: Measured, script: Measured) -> str:
 
 
 def _told(one: Measured, script: Measured, measure: str) -> str:
-    """The median of the seconds, and the ratios."""
+    """The median of the seconds, and the ratios; those of whole processes only for as many rows, as their start counts once."""
     if any(getattr(each, measure) is None for each in one.repeats):
         return " | "
     seconds, script_seconds = ([float(getattr(each, measure)) for each in these.repeats] for these in (one, script))
     ratios = per_row(seconds, one.rows, script_seconds, script.rows)
+    if measure == "whole" and one.rows != script.rows:
+        return f"{statistics.median(seconds):.2f} | "
     median, lowest, highest = map(_short, (statistics.median(ratios), min(ratios), max(ratios)))
     return f"{statistics.median(seconds):.2f} | {median} ({lowest} to {highest})"
 

@@ -40,7 +40,7 @@ def python_of(name: str | None) -> str:
     """The Python of an environment, which is made when it is not there or was made of other requirements; None is our own.
 
     Raises:
-        RuntimeError: what it needs cannot be installed; with pip's last words.
+        RuntimeError: what it needs cannot be installed; with pip's last error.
     """
     if name is None:
         return sys.executable
@@ -51,7 +51,11 @@ def python_of(name: str | None) -> str:
     print(f"installing {name} into {folder}", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(wanted)])
+    try:
+        run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(wanted)])
+    except RuntimeError as error:
+        said = [line for line in str(error).splitlines() if line.startswith("ERROR: ")]
+        raise RuntimeError(f"{wanted.name} cannot be installed: {said[-1] if said else 'pip failed'}") from error
     made_of.write_text(wanted.read_text())
     return str(python)
 
