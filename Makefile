@@ -61,8 +61,8 @@ fuzz: install
 	$(BIN)/python tests/fuzz/long_form.py --inputs $(FUZZ_INPUTS) --seed $(FUZZ_SEED) --processes 2 --report tests/fuzz/reports
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz/test_document.py $(ARGS)
 
-# What it takes, beside the scripts and designs that one would write instead; about an hour. BENCH="bulk singles" runs some of
-# it; the reports are in benchmarks/reports.
+# What it takes, beside the scripts, designs and tools that one would use instead; an hour and more, and the network for the
+# tools, which are installed once. BENCH="bulk singles" runs some of it; the reports are in benchmarks/reports.
 BENCH ?=
 
 bench: install

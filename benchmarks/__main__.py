@@ -22,8 +22,10 @@ from rich.table import Table
 # In the order of their run; what stands behind a name goes to `python -m benchmarks.NAME`.
 BENCHMARKS: dict[str, Sequence[str]] = {
     "bulk": ("--rows", "10000", "1000000", "--models", "logistic", "histgb", "forest"),
+    "bulk_peers": (),
     "singles": ("--clients", "4"),
     "singles_against": (),
+    "singles_peers": (),
     "claims": (),
     "growth": (),
     "scaling": (),

@@ -19,10 +19,10 @@ from typing import Any
 
 import psutil
 
-from benchmarks import label_upload, peers, profile_cost, stored_rows
+from benchmarks import drift_peers, label_upload, profile_cost, stored_rows
 from benchmarks.bulk import REPORTS
+from benchmarks.drift_peers import Evidently, SciPy
 from benchmarks.label_upload import LabelUpload
-from benchmarks.peers import Evidently, SciPy
 from benchmarks.profile_cost import ProfileCost
 from benchmarks.stored_rows import COLUMNS, StoredRows
 
@@ -36,8 +36,8 @@ def main() -> int:
     machine = _machine(given.workers)
     reference, current = stored_rows.raw(stored_rows.REFERENCE_ROWS, 0), stored_rows.raw(stored_rows.RAW_ROWS, 1, SHIFT)
     stored = stored_rows.measure(reference, current)
-    scipy = peers.scipy(reference, current)
-    evidently = peers.evidently(reference, current) if given.evidently else None
+    scipy = drift_peers.scipy(reference, current)
+    evidently = drift_peers.evidently(reference, current) if given.evidently else None
     cost = profile_cost.measure()
     labels = label_upload.measure(given.labels, given.workers)
     checks = _checks(stored, cost, labels)

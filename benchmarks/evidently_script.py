@@ -1,4 +1,4 @@
-"""Evidently's drift report of two files: run by `benchmarks.peers` with a Python that has Evidently, and nothing of ours.
+"""Evidently's drift report of two files: run by `benchmarks.drift_peers` with a Python that has Evidently, and nothing of ours.
 
     python evidently_script.py REFERENCE.npy CURRENT.npy ROWS
 
