@@ -54,6 +54,11 @@ class Completions:
         self._thread: threading.Thread | None = None
         self._closed = False
 
+    @property
+    def are_awaited(self) -> bool:
+        """Whether any request of this process waits for a job."""
+        return bool(self._waiting)
+
     def close(self) -> None:
         """Listen no more; the thread ends when its connection does."""
         self._closed = True

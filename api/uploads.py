@@ -39,6 +39,7 @@ _log = logs.get(__name__)
 # A lease outlives the longest pause that a client may make, if it was not renewed with the block before.
 _LEASE_MARGIN_SECONDS = 20
 _RENEW_SECONDS = 10
+_LONGEST_REST_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class _Reception:
         self._chunks = 0
         self._rows = 0
         self._renew_at = 0.0
+        self._stored_at = time.monotonic()
         self._lease_seconds = round(longest_pause(context.settings)) + _LEASE_MARGIN_SECONDS
         # To which its rows count, however long it takes.
         self._day: date | None = None
@@ -212,6 +214,13 @@ class _Reception:
         self._chunks += 1
         self._rows += piece.rows
         self._context.publisher.want(self._job.lane, min(self._chunks, 4))
+        self._give_way()
+
+    def _give_way(self) -> None:
+        """While somebody waits for a job, rest for as long as the chunk has taken: the two share processors and a lock."""
+        if self._context.completions.are_awaited:
+            time.sleep(min(time.monotonic() - self._stored_at, _LONGEST_REST_SECONDS))
+        self._stored_at = time.monotonic()
 
 
 def _cutter(upload: Upload, limits: Limits) -> Cutter:

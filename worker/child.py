@@ -23,6 +23,7 @@ from registry.store import ArtefactStore
 from settings import Settings
 from worker import host, memory, registration, scoring
 from worker.cache import Cache
+from worker.giving_way import give_way
 from worker.heartbeat import Heartbeat
 from worker.recent import Recent
 from worker.scoring import ScoredClaims
@@ -310,7 +311,7 @@ def start(settings: Settings, lanes: tuple[str, ...], *, polls: bool = False) ->
     """Called in each child after the fork."""
     global _child  # noqa: PLW0603 - one per process, set once by Celery's start signal
     if lanes == ("bulk",):
-        os.nice(settings.bulk_niceness)  # singles, API and Postgres come first on a busy machine
+        give_way(settings.bulk_niceness)  # singles, API and Postgres come first on a busy machine
     memory.bound(settings)
     _child = Child(settings, lanes, polls=polls)
     _child.heartbeat.start()

@@ -11,6 +11,7 @@ import os
 from db.engine import create_engine
 from registry.store import ArtefactStore
 from settings import Settings
+from worker.giving_way import give_way
 
 # Collecting labelled rows reads much; it must not be cut off as a claim would be.
 _STATEMENT_SECONDS = 600.0
@@ -40,7 +41,7 @@ _trainer: Trainer | None = None
 def start(settings: Settings) -> Trainer:
     """Called in each child after the fork."""
     global _trainer  # noqa: PLW0603 - one per process, set once by Celery's start signal
-    os.nice(settings.training_niceness)
+    give_way(settings.training_niceness)
     _trainer = Trainer(settings)
     return _trainer
 
