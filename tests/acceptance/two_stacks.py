@@ -21,7 +21,7 @@ from typing import Any
 
 import sqlalchemy as sa
 import yaml
-from nginx_program import find_nginx
+from debian_programs import find
 from toys import VERSION, Toy
 
 from api.tokens import create_token
@@ -56,7 +56,7 @@ class TwoStacks:
     def __init__(self, folder: Path, toy: Toy) -> None:
         self.folder = folder
         self.toy = toy
-        self.nginx = find_nginx()
+        self.nginx = find("nginx", "nginx-light")
         self.ports = {"blue": free_port(0), "green": free_port(0), "front": free_port(0)}
         self.front = f"http://127.0.0.1:{self.ports['front']}"
         self.include = folder / "nginx" / "scorehouse" / "upstream.conf"

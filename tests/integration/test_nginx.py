@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from nginx_program import find_nginx
+from debian_programs import find
 from serving import Answer, Server, parsed, read_all, serving
 
 from cli.background import free_port
@@ -31,7 +31,7 @@ class Proxy:
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     folder = tmp_path_factory.mktemp("nginx")
-    nginx = find_nginx()
+    nginx = find("nginx", "nginx-light")
     port, tls_port = free_port(0), free_port(0)
     with serving(tmp_path_factory.mktemp("api"), STALL_SECONDS=30) as server:
         _configure(folder, {"listen 8000;": f"listen 127.0.0.1:{port};", "listen 8443 ssl;": f"listen 127.0.0.1:{tls_port} ssl;",
