@@ -13,6 +13,8 @@ from scripted_api import Answer, ScriptedApi
 from scripted_smtp import ScriptedSmtp, certificate
 from structlog.testing import capture_logs
 
+import logs
+from monitoring import notifications
 from monitoring.notifications import ATTEMPTS, Delivery, notify
 from settings import Settings
 
@@ -29,6 +31,12 @@ TRANSITION = {
 }
 SECRET = "canary-5e1f"
 HOOK = f"/hooks/{SECRET}"
+
+
+@pytest.fixture(autouse=True)
+def a_logger_that_can_be_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was used already keeps the configuration of that moment."""
+    monkeypatch.setattr(notifications, "_log", logs.get("monitoring.notifications"))
 
 
 @pytest.fixture
