@@ -50,22 +50,25 @@ class Completions:
         self._places = threading.BoundedSemaphore(limit)
         self._lock = threading.Lock()
         self._waiting: dict[str, set[End]] = defaultdict(set)
+        self._records_awaited = 0
         self._listening = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False
 
     @property
-    def are_awaited(self) -> bool:
-        """Whether any request of this process waits for a job."""
-        return bool(self._waiting)
+    def records_are_awaited(self) -> bool:
+        """Whether a request of this process waits for the records that it submitted."""
+        return self._records_awaited > 0
 
     def close(self) -> None:
         """Listen no more; the thread ends when its connection does."""
         self._closed = True
 
     @contextmanager
-    def expecting(self, job_id: UUID) -> Iterator[End | None]:
+    def expecting(self, job_id: UUID, *, own_records: bool = False) -> Iterator[End | None]:
         """Begin to listen for a job's end, before it is stored, so that no end is missed.
+
+        `own_records`: it is of records that the request itself submits, and not of a file.
 
         Yields None when all places are taken: then the caller answers without waiting.
         """
@@ -77,11 +80,13 @@ class Completions:
         try:
             with self._lock:
                 self._waiting[name].add(event)
+                self._records_awaited += own_records
                 self._start()
             yield event
         finally:
             with self._lock:
                 self._waiting[name].discard(event)
+                self._records_awaited -= own_records
                 if not self._waiting[name]:
                     del self._waiting[name]
             self._places.release()

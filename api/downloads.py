@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, Row
 
 from api.rendering import label
 from db import jobs, models, predictions
-from db.engine import transaction
+from db.engine import read, transaction
 from db.jobs import ChunkSpan
 from db.predictions import Range
 from errors import Gone, InvalidInput, Problem
@@ -73,8 +73,8 @@ class Table:
 
 def table_of(engine: Engine, row: Row[Any], *, include_inputs: bool = False) -> Table:
     """The columns of a download: key (or row number) or inputs, then prediction, probabilities, version."""
-    with transaction(engine) as connection:
-        output = Signature.model_validate(models.signature_of(connection, row.version_id)).output
+    stored = read(engine, lambda connection: models.signature_of(connection, row.version_id))
+    output = Signature.model_validate(stored).output
     assert output is not None, "only a registered version, whose output was examined, can score"
     columns: list[tuple[str, Kind, str]] = [("prediction", "prediction", "prediction")]
     if output.has_probability and output.classes is not None:

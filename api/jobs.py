@@ -181,7 +181,7 @@ def submit_and_wait(
     shared, new_id = context(), uuid7()
     if seconds <= 0:
         return submit_records(shared, caller(), wanted, idempotency_key, endpoint=endpoint), False
-    with shared.completions.expecting(new_id) as event:
+    with shared.completions.expecting(new_id, own_records=True) as event:
         job_id = submit_records(shared, caller(), wanted, idempotency_key, endpoint=endpoint, job_id=new_id)
         if job_id == new_id and event is not None and wanted.inputs:
             tenant = caller().tenant

@@ -34,7 +34,7 @@ def predict(query: schemas.PredictQuery, header: schemas.IdempotencyHeader, raw:
         raise InvalidInput("send one flat JSON object; for a list of records there is /predict/batch")
     job_id, over = _submit(query, record, header.idempotency_key, "predict")
     if not over:
-        return _accepted(job_id)
+        return job_response(job_id, status=202)
     answers = _answers(job_id)
     if "error" in answers[0]:
         raise InvalidInput(f"the record cannot be scored: {answers[0]['error']}")
@@ -52,7 +52,7 @@ def predict_batch(
         raise InvalidInput("send a JSON list of flat objects; for one record there is /predict")
     job_id, over = _submit(query, records, header.idempotency_key, "predict_batch")
     if not over:
-        return _accepted(job_id)
+        return job_response(job_id, status=202)
     answers = _answers(job_id)
     return jsonify({"predictions": answers, "batch_size": len(answers)})
 
@@ -97,7 +97,3 @@ def _answers(job_id: UUID) -> list[dict[str, Any]]:
     if len(answers) < row.rows_total:
         raise Conflict(f"job {job_id} was canceled before all of its records were scored")
     return [answers[place] for place in sorted(answers)]
-
-
-def _accepted(job_id: UUID) -> Response:
-    return job_response(job_id, status=202)

@@ -149,23 +149,28 @@ def _stored(
             outcomes[one.job_id] = exc
     # In the order of their keys: two processes that have the same ones then wait for each other only one way.
     waiting = sorted(accepted, key=lambda job: job[0].idempotency_key or "")
-    jobs_taken = rows = bytes_taken = 0
+    taken: list[tuple[list[Piece], int]] = []
     while waiting:
         stored = chunks.submit(connection, tenant, waiting)
         refused = []
         for new, pieces in waiting:
             if new.id in stored:
                 outcomes[new.id] = new.id
-                jobs_taken += 1 if pieces else 0
-                rows += sum(piece.rows for piece in pieces)
-                bytes_taken += stored[new.id]
+                taken.append((pieces, stored[new.id]))
             elif (earlier := _earlier(connection, new)) is None:
                 refused.append((new, pieces))
             else:
                 outcomes[new.id] = earlier
         waiting = refused
-    if accepted:
-        usage.take(connection, tenant, context.limits.of(tenant), jobs=jobs_taken, rows=rows, bytes=bytes_taken)
+    if taken:
+        usage.take(
+            connection,
+            tenant,
+            context.limits.of(tenant),
+            jobs=sum(1 for pieces, _ in taken if pieces),
+            rows=sum(piece.rows for pieces, _ in taken for piece in pieces),
+            bytes=sum(size for _, size in taken),
+        )
     return [outcomes[one.job_id] for one in submissions]
 
 

@@ -217,8 +217,8 @@ class _Reception:
         self._give_way()
 
     def _give_way(self) -> None:
-        """While somebody waits for a job, rest for as long as the chunk has taken: the two share processors and a lock."""
-        if self._context.completions.are_awaited:
+        """While somebody waits for records, rest for as long as the chunk has taken: the two share processors and a lock."""
+        if self._context.completions.records_are_awaited:
             time.sleep(min(time.monotonic() - self._stored_at, _LONGEST_REST_SECONDS))
         self._stored_at = time.monotonic()
 

@@ -198,12 +198,7 @@ def read(engine: Engine, ask: Callable[[Connection], T]) -> T:
         Unavailable: as `transaction`.
     """
     with _domain_errors():
-        try:
-            return _read(engine, ask)
-        except DBAPIError as exc:
-            if not exc.connection_invalidated:
-                raise
-            return _read(engine, ask)
+        return _again_if_gone(lambda: _read(engine, ask))
 
 
 def _read(engine: Engine, ask: Callable[[Connection], T]) -> T:
@@ -233,12 +228,17 @@ def _connected(engine: Engine, settings: Mapping[str, str]) -> Connection:
 
     What is said first shows whether the server is still there: if not, nothing was done yet, and another connection will do.
     """
+    return _again_if_gone(lambda: _acting(engine, settings))
+
+
+def _again_if_gone(do: Callable[[], T]) -> T:
+    """What `do` returns, which changes nothing: it is done once more, over another connection, if the server was gone."""
     try:
-        return _acting(engine, settings)
+        return do()
     except DBAPIError as exc:
         if not exc.connection_invalidated:
             raise
-        return _acting(engine, settings)
+        return do()
 
 
 def _acting(engine: Engine, settings: Mapping[str, str]) -> Connection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import sqlalchemy as sa
@@ -311,7 +311,10 @@ _SIGNATURE = sa.select(model_version.c.signature).where(model_version.c.id == sa
 _WHOLE = _Choice(_VERSION)
 _PINNED = _Choice(
     [
-        *(column for column in _VERSION if column.name in {each.name for each in fields(Pinned)}),
+        model_version.c.id,
+        model.c.name.label("model"),
+        model_version.c.version,
+        model_version.c.state,
         model_version.c.seconds_per_row,
     ]
 )
